@@ -1,0 +1,1 @@
+"""The core: events, the wire format, the subscriber list. Knows neither Tornado nor MongoDB's driver."""

@@ -1,0 +1,84 @@
+"""BSON documents as JSON."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import decode as bson_decode
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+
+Document = dict[str, Any]
+
+# A document that a reader cannot represent must still be shown: strings that are not UTF-8 get
+# replacement characters, dates beyond Python's years stay numbers.
+_CODEC: CodecOptions[Document] = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    tzinfo=datetime.UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+# Passing through subclasses hands Int64 (a subclass of int) to `_plain`, and datetimes because
+# orjson would print microseconds.
+_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+# Beyond this, a JavaScript number loses digits (Number.MAX_SAFE_INTEGER is one less).
+_LARGEST_EXACT = 2**53
+
+
+def decode(raw: bytes) -> Document:
+    """A BSON document as Python values; keys keep their order."""
+    return bson_decode(raw, _CODEC)
+
+
+def to_json(document: Document) -> str:
+    """A document as compact JSON that a browser reads without knowing BSON; see `docs/protocol.md`."""
+    return orjson.dumps(document, default=_plain, option=_OPTIONS).decode()
+
+
+def _plain(value: Any) -> Any:
+    """The JSON value for one that JSON does not have."""
+    match value:
+        case ObjectId() | Decimal128() | UUID():
+            return str(value)
+        case Int64():
+            return int(value) if -_LARGEST_EXACT <= value <= _LARGEST_EXACT else str(int(value))
+        case datetime.datetime():
+            return value.strftime("%Y-%m-%dT%H:%M:%S.").zfill(20) + f"{value.microsecond // 1000:03d}Z"
+        case DatetimeMS():
+            return int(value)
+        case bytes() | Binary():
+            return base64.b64encode(value).decode()
+        case Regex():
+            return f"/{value.pattern}/{_regex_flags(value.flags)}"
+        case Timestamp():
+            return {"t": value.time, "i": value.inc}
+        case Code():
+            return str(value) if value.scope is None else {"code": str(value), "scope": dict(value.scope)}
+        case DBRef():
+            return dict(value.as_doc())
+        case MinKey():
+            return "MinKey"
+        case MaxKey():
+            return "MaxKey"
+        case dict():
+            return dict(value)
+        case str():
+            return str(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _regex_flags(flags: int) -> str:
+    import re
+
+    letters = {"i": re.I, "l": re.L, "m": re.M, "s": re.S, "u": re.U, "x": re.X}
+    return "".join(letter for letter, flag in letters.items() if flags & flag)

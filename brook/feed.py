@@ -1,0 +1,49 @@
+"""The pump from a source to the subscriber list."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from brook.errors import BrookError
+from brook.source import Source
+from brook.subscribers import SubscriberList
+
+log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Publishes what the source yields. `run` never returns: when it raises, nothing more will come,
+    and whoever awaits it has to stop serving. A dead feed is never silent.
+    """
+
+    def __init__(self, source: Source, subscribers: SubscriberList) -> None:
+        self._source = source
+        self._subscribers = subscribers
+        self.running = False
+        """Whether clients can be let in: the history is filled, and the source has not failed."""
+        self.started = asyncio.Event()
+        """Set when the history is filled and live events begin to flow."""
+
+    async def run(self) -> None:
+        """Pump for ever. Raises what the source raises, or BrookError when it just ends."""
+        try:
+            async for batch in self._source.past():
+                self._subscribers.publish(batch)
+            self.running = True
+            self.started.set()
+            async for batch in self._source.events():
+                self._subscribers.publish(batch)
+                # A source with a backlog would otherwise keep accepts and keep-alives waiting.
+                await asyncio.sleep(0)
+        finally:
+            self.running = False
+        raise BrookError("the source ended, which it must not")
+
+    def troubles(self) -> list[str]:
+        """Why events do not flow just now; empty while they do."""
+        if not self.started.is_set():
+            return ["the history is being filled"]
+        if not self.running:
+            return ["the feed has stopped"]
+        return [self._source.trouble] if self._source.trouble else []

@@ -1,0 +1,147 @@
+"""Recent events, bounded by bytes and by age, from which a client that comes back is served."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from brook.event import Event, Position, Subscription
+
+# A block is what one read returns, and what is rendered and evicted at a time: large enough that a
+# client thousands of events behind needs a few writes, small enough to go into a socket's buffer.
+BLOCK_BYTES = 64 * 1024
+BLOCK_EVENTS = 256
+
+# What an event costs beyond its payload: the objects that hold it (measured with tracemalloc).
+EVENT_OVERHEAD_BYTES = 400
+
+
+@dataclass(slots=True)
+class _Block:
+    number: int
+    born: float
+    events: list[Event] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def full(self) -> bool:
+        return self.size >= BLOCK_BYTES or len(self.events) >= BLOCK_EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part of the history as one subscription wants it: `events` frames in `data`, up to key `end`."""
+
+    data: bytes
+    events: int
+    end: str
+
+
+class History:
+    """The newest events in log order. Everything after `start` is here; nothing awaits.
+
+    Rendered frames are kept beside the events, least recently used first out, in at most a quarter of
+    `max_bytes`: thousands of clients that return together need the same ones.
+    """
+
+    def __init__(
+        self, max_bytes: int, max_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self._blocks: list[_Block] = []
+        self._size = 0
+        self._next_number = 0
+        self._start: str | None = None
+        self._head = ""
+        self._rendered: OrderedDict[tuple[int, int, Subscription], list[bytes]] = OrderedDict()
+        self._rendered_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held by events, about."""
+        return self._size
+
+    def __len__(self) -> int:
+        return sum(len(block.events) for block in self._blocks)
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Remember events, which must follow in log order what is here; forget the oldest ones."""
+        for event in events:
+            if not self._blocks or self._blocks[-1].full():
+                self._blocks.append(_Block(self._next_number, self._clock()))
+                self._next_number += 1
+            block = self._blocks[-1]
+            size = event.size + EVENT_OVERHEAD_BYTES
+            block.events.append(event)
+            block.keys.append(event.key)
+            block.size += size
+            self._size += size
+            self._head = max(self._head, event.key)
+        self.expire()
+
+    def advance(self, position: Position) -> None:
+        """Everything up to `position` has been appended."""
+        self._head = max(self._head, position.key)
+
+    def restart(self, position: Position | None) -> None:
+        """Forget everything: the log goes on at `position`, and what was before it cannot be reached."""
+        self._blocks.clear()
+        self._rendered.clear()
+        self._size = self._rendered_bytes = 0
+        self._start = position.key if position else None
+        self._head = position.key if position else ""
+
+    def expire(self) -> None:
+        """Forget what is over the bounds."""
+        oldest = self._clock() - self._max_seconds
+        while self._blocks and (self._size > self._max_bytes or self._blocks[0].born < oldest):
+            block = self._blocks.pop(0)
+            self._size -= block.size
+            self._start = block.keys[-1]
+
+    def covers(self, position: Position) -> bool:
+        """Whether every event after `position` is here, and the position itself is known to exist."""
+        if self._start is not None and position.key == self._start:
+            return True
+        if position.exact:
+            block = self._block_after(position.key, inclusive=True)
+            if block is None:
+                return False
+            index = bisect_right(block.keys, position.key) - 1
+            return index >= 0 and block.events[index].id == position.id
+        return self._start is not None and self._start < position.key <= self._head
+
+    def read(self, after: str, subscription: Subscription) -> Chunk | None:
+        """The frames that follow key `after`, at most a block of them; None when nothing follows."""
+        block = self._block_after(after)
+        if block is None:
+            return None
+        frames = self._frames(block, subscription)
+        frames = frames[bisect_right(block.keys, after) :]
+        return Chunk(b"".join(frames), sum(map(bool, frames)), block.keys[-1])
+
+    def _block_after(self, key: str, *, inclusive: bool = False) -> _Block | None:
+        """The first block with an event after `key`; or at it, if `inclusive`."""
+        find = bisect_left if inclusive else bisect_right
+        index = find(self._blocks, key, key=lambda block: block.keys[-1])
+        return self._blocks[index] if index < len(self._blocks) else None
+
+    def _frames(self, block: _Block, subscription: Subscription) -> list[bytes]:
+        """The block's frames, rendered once however many subscribers read them."""
+        key = (block.number, len(block.events), subscription)
+        frames = self._rendered.get(key)
+        if frames is None:
+            frames = [event.frame(subscription) for event in block.events]
+            self._rendered[key] = frames
+            self._rendered_bytes += sum(map(len, frames))
+            while self._rendered_bytes > self._max_bytes // 4:
+                _, forgotten = self._rendered.popitem(last=False)
+                self._rendered_bytes -= sum(map(len, forgotten))
+        else:
+            self._rendered.move_to_end(key)
+        return frames

@@ -1,0 +1,197 @@
+"""Serves subscribers whose position is older than the history, from the source's log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+from brook.errors import CannotResume, HistoryLost
+from brook.event import Batch, Position, Reset, ResetReason, Subscription
+from brook.history import History
+from brook.source import Source
+from brook.subscribers import State, Subscriber, SubscriberList
+
+log = logging.getLogger(__name__)
+
+# Clients that return together arrive over some time: a short wait lets one cursor serve them all.
+GATHER_SECONDS = 0.05
+
+# How long a replay waits for its slowest readers before it goes on without them; they come back
+# with their own position once their socket has room.
+PATIENCE_SECONDS = 0.25
+PATIENCE_STEP_SECONDS = 0.01
+
+# How much of an id is repeated in a reset: enough to recognise it, not enough to be a burden.
+SINCE_CHARACTERS = 200
+
+
+class Replayer:
+    """Reads the log for those who are behind the history, with at most `cursors` cursors at once.
+
+    Subscribers that wait share a cursor, which starts at the oldest of their positions; each is sent
+    what follows its own, once the event that it names was seen to exist. As soon as the history
+    covers a subscriber's position it is handed over.
+    """
+
+    def __init__(self, source: Source, subscribers: SubscriberList, history: History, cursors: int) -> None:
+        self._source = source
+        self._subscribers = subscribers
+        self._history = history
+        self._cursors = cursors
+        self._waiting: dict[Subscriber, None] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._probing = False
+        subscribers.behind = self.add
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Take a subscriber in state REPLAYING. Never awaits."""
+        self._waiting[subscriber] = None
+        if len(self._workers) < self._cursors:
+            worker = asyncio.create_task(self._work(), name="replay")
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def close(self) -> None:
+        """Stop reading; those who wait stay where they are."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        while members := self._take():
+            try:
+                await self._replay(members)
+            except Exception:
+                # Nobody awaits a worker: its members would wait for ever.
+                log.exception("a replay failed; its clients are cut off and will come back")
+                for member in members:
+                    member.connection.close()
+                    self._subscribers.remove(member)
+
+    def _take(self) -> set[Subscriber]:
+        """The subscribers for the next replay: all that wait.
+
+        After a position turned out to be lost, the older half is left waiting: however many come
+        back with lost positions, the log's beginning is found in a few steps.
+        """
+        waiting = sorted(self._live(self._waiting), key=_key)
+        first = len(waiting) // 2 if self._probing else 0
+        self._waiting = dict.fromkeys(waiting[:first])
+        return set(waiting[first:])
+
+    async def _replay(self, members: set[Subscriber]) -> None:
+        start = min(_position(member) for member in members)
+        try:
+            async with contextlib.aclosing(self._source.replay(start)) as batches:
+                async for batch in batches:
+                    self._probing = False
+                    members.update(self._joining(batch))
+                    self._deliver(members, batch)
+                    await _patience(members)
+                    self._release(members)
+                    if not members:
+                        return
+        except CannotResume as error:
+            self._cannot_resume(members, error)
+        self._waiting.update(dict.fromkeys(self._live(members)))
+
+    def _joining(self, batch: Batch) -> list[Subscriber]:
+        """Those that wait for a worker and whose position this batch is just passing."""
+        if not batch.events or not self._waiting:
+            return []
+        first, last = batch.events[0].key, batch.events[-1].key
+        joining = [member for member in self._live(self._waiting) if first <= _key(member) <= last]
+        for member in joining:
+            del self._waiting[member]
+        return joining
+
+    def _deliver(self, members: set[Subscriber], batch: Batch) -> None:
+        keys = [event.key for event in batch.events]
+        end = _end(batch)
+        rendered: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
+        for member in self._live(members):
+            position = _position(member)
+            if end is None or end < position:
+                continue  # not there yet
+            if position.exact and not _holds(batch, keys, position):
+                # The log has passed the place, and the event was not in it.
+                members.discard(member)
+                self._subscribers.reset(member, _reset(ResetReason.INVALID_ID, position))
+                continue
+            index = bisect_right(keys, position.key)
+            share = (member.subscription, index)
+            if share not in rendered:
+                frames = [event.frame(member.subscription) for event in batch.events[index:]]
+                rendered[share] = (b"".join(frames), sum(map(bool, frames)))
+            data, count = rendered[share]
+            member.events += count
+            member.position = end
+            self._subscribers.send(member, data)
+
+    def _release(self, members: set[Subscriber]) -> None:
+        """Let go of those who have left, of the slow, and of those whom the history covers."""
+        for member in list(members):
+            if member.state is not State.REPLAYING:
+                members.discard(member)
+            elif not _position(member).exact and (member.waiting or self._history.covers(_position(member))):
+                members.discard(member)
+                member.state = State.CATCHING_UP
+                if not member.waiting:
+                    self._subscribers.catch_up(member)
+
+    def _cannot_resume(self, members: set[Subscriber], error: CannotResume) -> None:
+        """Reset those who are furthest behind; the others may have more luck."""
+        lost = isinstance(error, HistoryLost)
+        reason = ResetReason.HISTORY_LOST if lost else ResetReason.INVALID_ID
+        self._probing = lost
+        live = self._live(members)
+        oldest = min(map(_key, live), default="")
+        # In log order, whatever is before a lost position is lost too: those who wait in the older half.
+        hopeless = [m for m in live if _key(m) == oldest]
+        if lost:
+            hopeless += [m for m in self._live(self._waiting) if _key(m) <= oldest]
+        for member in hopeless:
+            members.discard(member)
+            self._waiting.pop(member, None)
+            self._subscribers.reset(member, _reset(reason, _position(member)))
+
+    @staticmethod
+    def _live(members: Iterable[Subscriber]) -> list[Subscriber]:
+        return [member for member in members if member.state is State.REPLAYING]
+
+
+def _position(member: Subscriber) -> Position:
+    assert member.position is not None  # every subscriber in state REPLAYING has one
+    return member.position
+
+
+def _key(member: Subscriber) -> str:
+    return _position(member).key
+
+
+def _end(batch: Batch) -> Position | None:
+    """Up to where a batch goes: its last event, or its checkpoint."""
+    ends = [Position(event.key, event.id, exact=False) for event in batch.events[-1:]]
+    return max([*ends, batch.checkpoint] if batch.checkpoint else ends, default=None)
+
+
+def _holds(batch: Batch, keys: list[str], position: Position) -> bool:
+    index = bisect_left(keys, position.key)
+    return index < len(keys) and batch.events[index].id == position.id
+
+
+def _reset(reason: ResetReason, position: Position) -> Reset:
+    return Reset(reason, since=position.id[:SINCE_CHARACTERS])
+
+
+async def _patience(members: Iterable[Subscriber]) -> None:
+    """Wait a little for readers whose sockets are full: their pace is the replay's."""
+    waited = 0.0
+    while waited < PATIENCE_SECONDS and any(member.waiting for member in members):
+        await asyncio.sleep(PATIENCE_STEP_SECONDS)
+        waited += PATIENCE_STEP_SECONDS

@@ -1,0 +1,58 @@
+"""Positions in MongoDB's log: what a resume token says of its place, and the checkpoints between.
+
+A token's `_data` is a hexadecimal KeyString: the byte 0x82 for a timestamp, then the cluster time as
+four bytes of seconds and four of increment, big-endian, then what tells apart events of one time. So
+tokens sort as strings in log order (mongo's `ResumeToken` and `KeyString` sources).
+"""
+
+from __future__ import annotations
+
+import re
+
+from brook.errors import InvalidId
+from brook.event import Position
+
+_TOKEN = re.compile(r"82[0-9A-F]{16}(?:[0-9A-F]{2})+")
+_CHECKPOINT = re.compile(r"t(\d{1,10})\.(\d{1,10})")
+_UINT32 = 2**32 - 1
+
+ClusterTime = tuple[int, int]
+"""Seconds since 1970, and the increment that tells apart operations of one second."""
+
+
+def position(id: str) -> Position:
+    """The place that an id names: a token's event, or a checkpoint. Raises InvalidId."""
+    if _TOKEN.fullmatch(id):
+        return Position(id, id)
+    if match := _CHECKPOINT.fullmatch(id):
+        seconds, increment = int(match[1]), int(match[2])
+        if seconds <= _UINT32 and increment <= _UINT32:
+            return checkpoint((seconds, increment))
+    raise InvalidId("an event id is a resume token in hexadecimal, or a checkpoint t<seconds>.<increment>")
+
+
+def checkpoint(time: ClusterTime) -> Position:
+    """The moment after everything with this cluster time.
+
+    Its key is the tokens' common beginning and a character above every digit, so that it sorts after
+    all tokens of that time and before those of the next.
+    """
+    seconds, increment = time
+    return Position(f"82{seconds:08X}{increment:08X}~", f"t{seconds}.{increment}", exact=False)
+
+
+def cluster_time(key: str) -> ClusterTime:
+    """The cluster time of a token, or of a position's key."""
+    return int(key[2:10], 16), int(key[10:18], 16)
+
+
+def just_before(time: ClusterTime) -> ClusterTime:
+    """The last cluster time before this one."""
+    seconds, increment = time
+    return (seconds, increment - 1) if increment else (seconds - 1, _UINT32)
+
+
+def just_after(time: ClusterTime) -> ClusterTime:
+    """The first cluster time after this one."""
+    seconds, increment = time
+    return (seconds, increment + 1) if increment < _UINT32 else (seconds + 1, 0)

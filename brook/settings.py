@@ -1,0 +1,92 @@
+"""Every setting in one table: `--help`, the environment, the docs and the tests all read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from brook.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "BROOK_"
+
+
+def _setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the operator chose; valid by construction. Units are in the names."""
+
+    host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for every interface.")
+    port: int = _setting(3333, "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    database: str = _setting("babblingBrook", "Database to watch.")
+    collection: tuple[str, ...] = _setting(
+        ("creatures",), "Collection to watch; repeat it for several, * for all of the database."
+    )
+    heartbeat_seconds: float = _setting(
+        15.0, "Silence after which a client is sent a keep-alive.", least=0.1, most=3600
+    )
+    retry_ms: int = _setting(
+        3000, "Time after which a client that was cut off should come back.", least=0, most=3_600_000
+    )
+    history_max_bytes: int = _setting(
+        64 * 1024 * 1024, "Recent events kept in memory for clients that come back.", least=0
+    )
+    history_seconds: float = _setting(
+        300.0, "Age up to which recent events are kept in memory.", least=0, most=7 * 86400
+    )
+    warm_up_seconds: float = _setting(
+        60.0,
+        "How far in the past to start reading the log, so that clients of a server that was "
+        "restarted are served from memory.",
+        least=0,
+        most=86400,
+    )
+    queue_max_bytes: int = _setting(
+        1024 * 1024, "Bytes that may wait for one slow client before it is disconnected.", least=1024
+    )
+    write_timeout_seconds: float = _setting(
+        30.0, "Time for which a client may take nothing before it is disconnected.", least=0.1, most=3600
+    )
+    replay_cursors: int = _setting(
+        4,
+        "Cursors that may read the log at once for clients that come back from before the memory.",
+        least=1,
+        most=64,
+    )
+    drain_seconds: float = _setting(
+        5.0, "Time to say goodbye to every client when the server stops.", least=0, most=600
+    )
+    cors_origin: str = _setting("*", "Origin whose pages may read the stream; * for any, empty for none.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), field.metadata)
+        if not self.database or set(self.database) & set('/\\. "$\0'):
+            raise SettingsError(f"--database {self.database!r} is not a database name")
+        if not self.collection or any(not name or "$" in name or "\0" in name for name in self.collection):
+            raise SettingsError(f"--collection {' '.join(self.collection)!r} is not a collection name")
+        if any(character in self.cors_origin for character in "\r\n\0 ,"):
+            raise SettingsError("--cors-origin takes one origin, such as https://example.org, or *")
+
+
+def flag(name: str) -> str:
+    """The command line's name of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def environment_name(name: str) -> str:
+    """The environment's name of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def _check(name: str, value: Any, metadata: Any) -> None:
+    least, most = metadata["least"], metadata["most"]
+    if least is None:
+        return
+    if not math.isfinite(value) or value < least or (most is not None and value > most):
+        bounds = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+        raise SettingsError(f"{flag(name)} takes a number {bounds}, got {value}")

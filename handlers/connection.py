@@ -1,0 +1,102 @@
+"""One client's socket, taken over from Tornado's HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio import Future
+from collections.abc import Callable
+from typing import Any
+
+from tornado.iostream import IOStream, StreamClosedError
+
+from brook.subscribers import WRITE_BYTES, Buffer, Wrap
+
+
+def bare(data: bytes) -> bytes:
+    """The body's bytes as they are: for HTTP/1.0, where the end of the connection ends the body."""
+    return data
+
+
+def chunked(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class StreamConnection:
+    """Writes straight to an idle socket; what it does not take waits in Tornado's IOStream.
+
+    No task and no handler stays behind for a connection: ten thousand of them are ten thousand of
+    these and their streams.
+    """
+
+    __slots__ = ("_drained", "_gone", "_head", "_send", "_stream", "end", "wrap")
+
+    def __init__(self, stream: IOStream, head: bytes, *, http_1_0: bool, stuck_seconds: float) -> None:
+        self._stream = stream
+        self._head = head
+        self._send = stream.socket.send
+        self._drained: Callable[[], None] = _nothing
+        self._gone: Callable[[], None] = _nothing
+        self.wrap: Wrap = bare if http_1_0 else chunked
+        self.end = b"" if http_1_0 else b"0\r\n\r\n"
+        # Nagle's algorithm would hold back an event until the one before it is acknowledged.
+        stream.set_nodelay(True)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
+            milliseconds = round(stuck_seconds * 1000)
+            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+    def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
+        """Call back when a write is through, and once when the client has left.
+
+        Raises StreamClosedError when it has left already.
+        """
+        self._drained = drained
+        self._gone = gone
+        # An event stream's client has nothing more to say: whatever it sends, or its end, ends it.
+        ended = asyncio.ensure_future(self._stream.read_bytes(1, partial=True))
+        ended.add_done_callback(self._spoke_or_left)
+
+    def send(self, data: Buffer) -> Buffer | None:
+        """Write what the socket takes. Of the rest, a piece waits here and `drained` follows; what
+        is returned is the caller's to keep. None: nothing waits.
+        """
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._stream.close()
+            return None
+        if sent == len(data):
+            return None
+        rest = memoryview(data)[sent:]
+        try:
+            written = self._stream.write(rest[:WRITE_BYTES])
+        except StreamClosedError:
+            return None
+        written.add_done_callback(self._written)
+        return rest[WRITE_BYTES:]
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._stream.close()
+
+    def _written(self, future: Future[Any]) -> None:
+        if future.exception() is None:
+            self._drained()
+
+    def _spoke_or_left(self, future: Future[Any]) -> None:
+        future.exception()  # a stream that was closed: marks it as seen
+        self._stream.close()
+        self._gone()
+        # They hold the subscriber, which holds this connection: a ring that only the collector would break.
+        self._drained = self._gone = _nothing
+
+
+def _nothing() -> None:
+    pass

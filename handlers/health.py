@@ -1,0 +1,25 @@
+"""`/healthz` and `/readyz`, for whoever watches over the process."""
+
+from __future__ import annotations
+
+from handlers.base import ProblemHandler
+
+
+class HealthHandler(ProblemHandler):
+    """Whether the process works at all. When it does not answer, restart it."""
+
+    def get(self) -> None:
+        """Always 200."""
+        self.set_header("Cache-Control", "no-store")
+        self.finish({"status": "ok"})
+
+
+class ReadyHandler(ProblemHandler):
+    """Whether new clients should be sent here."""
+
+    def get(self) -> None:
+        """200, or 503 with the reasons."""
+        reasons = self.service.troubles()
+        self.set_header("Cache-Control", "no-store")
+        self.set_status(503 if reasons else 200)
+        self.finish({"ready": not reasons, "reasons": reasons})

@@ -1,0 +1,29 @@
+"""The page that shows the stream, and its files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tornado.web
+
+from handlers.base import ProblemHandler, Service
+
+# Whatever a document holds, nothing in it can run, and nothing but the page's own files is loaded.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
+    """Serves the page and its files."""
+
+    def initialize(self, service: Service, **kwargs: Any) -> None:  # type: ignore[override]
+        """Take what `server.py` has built, and where the files are."""
+        ProblemHandler.initialize(self, service)
+        tornado.web.StaticFileHandler.initialize(self, **kwargs)
+
+    def set_extra_headers(self, path: str) -> None:
+        """Headers of a page that shows what strangers may have written."""
+        self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        self.set_header("Cache-Control", "no-cache")

@@ -1,0 +1,199 @@
+"""Babbling Brook: MongoDB's changes in the browser, over Server-Sent Events.
+
+The only place that knows every room: settings -> source -> subscribers -> application -> serve -> drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import logging
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import tornado.httpserver
+import tornado.netutil
+from click.core import ParameterSource
+
+from brook.errors import BrookError, OperatorError, SettingsError
+from brook.feed import Feed
+from brook.history import History
+from brook.replay import Replayer
+from brook.settings import Settings, environment_name, flag
+from brook.source import Source
+from brook.subscribers import Bye, SubscriberList
+from handlers import application
+from handlers.base import Service
+from sources import open_source
+
+log = logging.getLogger("brook")
+
+STATIC = Path(__file__).resolve().parent / "static"
+
+# How many clients may wait to be accepted: after a restart they all come at once. The kernel's own
+# bound (net.core.somaxconn) applies too.
+BACKLOG = 8192
+
+# A request here is a line and some headers; what a client sends after that is not read.
+REQUEST_MAX_BYTES = 64 * 1024
+
+MODES = ("demo", "mongo", "sandbox")
+
+
+async def serve(settings: Settings, source: Source) -> None:
+    """Serve until SIGTERM or SIGINT. Raises OperatorError when that is not possible (any more)."""
+    history = History(settings.history_max_bytes, settings.history_seconds)
+    subscribers = SubscriberList(settings, history)
+    replayer = Replayer(source, subscribers, history, settings.replay_cursors)
+    feed = Feed(source, subscribers)
+    service = Service(settings, source, feed, subscribers)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks: list[asyncio.Task[Any]] = []
+    try:
+        await source.open()
+        tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
+        stopped = asyncio.create_task(stop.wait())
+        tasks.append(stopped)
+        await _first(asyncio.create_task(feed.started.wait()), *tasks)
+        if not stop.is_set():
+            server = _listen(settings, service)
+            try:
+                await _first(*tasks)
+            finally:
+                log.info("stopping: %d clients", len(subscribers))
+                service.draining = True
+                server.stop()
+                await subscribers.close(Bye.SHUTDOWN, settings.drain_seconds)
+                await server.close_all_connections()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await replayer.close()
+        await source.close()
+
+
+async def _first(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for the first task to end, and raise what it raised: no task dies unseen."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServer:
+    host, port = settings.host, settings.port
+    try:
+        sockets = tornado.netutil.bind_sockets(port, host, backlog=BACKLOG)
+    except socket.gaierror:
+        raise OperatorError(f"--host {host!r} is no address of this machine") from None
+    except OSError as error:
+        raise OperatorError(_cannot_bind(error, host, port)) from None
+    server = tornado.httpserver.HTTPServer(
+        application(service, STATIC),
+        max_buffer_size=REQUEST_MAX_BYTES,
+        max_header_size=REQUEST_MAX_BYTES,
+        max_body_size=REQUEST_MAX_BYTES,
+        idle_connection_timeout=60,
+    )
+    server.add_sockets(sockets)
+    name = f"[{host}]" if ":" in host else host
+    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
+    return server
+
+
+def _cannot_bind(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} is in use: stop what listens there, or choose another with --port"
+        case errno.EACCES:
+            return f"port {port} is not for every user: choose one above 1023 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"--host {host!r} is no address of this machine"
+    return f"cannot listen at {host} port {port}: {error.strerror}"
+
+
+async def run(settings: Settings, mode: str, uri: str | None) -> None:
+    """Serve in one of the `MODES`."""
+    if mode != "sandbox":
+        await serve(settings, open_source(settings, uri))
+        return
+    # Imported only when asked for: it needs the driver.
+    from sources.sandbox import Sandbox, babble
+
+    log.info("starting a private MongoDB, which will be gone when this ends")
+    with Sandbox() as sandbox:
+        writer = asyncio.create_task(babble(sandbox.uri, settings.database, settings.collection[0]))
+        try:
+            await _with(writer, serve(settings, open_source(settings, sandbox.uri)))
+        finally:
+            writer.cancel()
+
+
+async def _with(companion: asyncio.Task[None], main: Awaitable[None]) -> None:
+    """Await `main`; if its companion fails first, raise that."""
+    await _first(companion, asyncio.ensure_future(main))
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command line option and an environment variable for every setting."""
+    for field in reversed(dataclasses.fields(Settings)):
+        many = isinstance(field.default, tuple)
+        command = click.option(
+            flag(field.name), field.name, envvar=environment_name(field.name), multiple=many,
+            type=str if many else type(field.default), default=field.default,
+            show_default=True, show_envvar=True, help=field.metadata["help"],
+        )(command)  # fmt: skip
+    return command
+
+
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a script to every client.")
+@click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
+@click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
+@_options
+@click.pass_context
+def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool, **values: Any) -> None:
+    """Push MongoDB's changes to browsers, live, over Server-Sent Events.
+
+    Choose one of --demo, --mongo URI and --sandbox.
+    """
+    mode = _mode(context, {"demo": demo, "mongo": mongo is not None, "sandbox": sandbox})
+    try:
+        settings = Settings(**values)
+    except SettingsError as error:
+        raise click.UsageError(str(error), context) from None
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    _allow_many_sockets()
+    try:
+        asyncio.run(run(settings, mode, mongo if mode == "mongo" else None))
+    except BrookError as error:
+        raise SystemExit(f"babbling-brook: {error}") from None
+
+
+def _mode(context: click.Context, chosen: dict[str, bool]) -> str:
+    """The one mode asked for. What the command line says goes before the environment."""
+    asked = [mode for mode in MODES if chosen[mode]]
+    typed = [mode for mode in asked if context.get_parameter_source(mode) is ParameterSource.COMMANDLINE]
+    modes = typed or asked
+    if len(modes) != 1:
+        raise click.UsageError("choose one of --demo, --mongo URI and --sandbox", context)
+    return modes[0]
+
+
+def _allow_many_sockets() -> None:
+    """As many clients as the system lets this process have; the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    main()

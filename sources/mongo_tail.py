@@ -1,0 +1,168 @@
+"""One change stream cursor, read in batches: what has arrived travels together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
+from motor.motor_asyncio import AsyncIOMotorDatabase
+
+from brook import resume_token
+from brook.change import Change
+from brook.event import Batch, Event, Position, Reset, ResetReason
+from brook.resume_token import ClusterTime
+
+# How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint
+# may be out of date, and how long stopping may have to wait for a thread.
+AWAIT_MS = 1000
+
+# What one batch holds at most. It is published in one turn of the event loop.
+BATCH_CHANGES = 1000
+BATCH_BYTES = 1024 * 1024
+
+_CHANGES = frozenset({"insert", "update", "replace", "delete"})
+_RESETS = {
+    "drop": ResetReason.COLLECTION_DROPPED,
+    "rename": ResetReason.COLLECTION_RENAMED,
+    "dropDatabase": ResetReason.DATABASE_DROPPED,
+}
+
+# All that is needed to get past a change that is too large to be sent.
+_SLIM = {"$project": {"_id": 1, "operationType": 1, "ns": 1}}
+
+Database = AsyncIOMotorDatabase[RawBSONDocument]
+Pipeline = Sequence[Mapping[str, Any]]
+
+
+def pipeline(collections: Sequence[str]) -> Pipeline:
+    """The operator's list, and what drops, renames and dropDatabase need. Never a client's filter:
+    it would keep back the very event that a client's resume token names.
+    """
+    if "*" in collections:
+        return []
+    names = {"$in": list(collections)}
+    whole_database = {"operationType": {"$in": ["dropDatabase", "invalidate"]}}
+    return [{"$match": {"$or": [{"ns.coll": names}, {"to.coll": names}, whole_database]}}]
+
+
+class Tail:
+    """A change stream and where it is. A read that fails moves nothing: close, and read again."""
+
+    def __init__(
+        self, database: Database, pipeline: Pipeline, executor: Executor, *, start: ClusterTime, sharded: bool
+    ) -> None:
+        self._database = database
+        self._pipeline = pipeline
+        self._executor = executor
+        self._sharded = sharded
+        self._where: dict[str, Any] = {"start_at_operation_time": Timestamp(*start)}
+        self._last_event = ""
+        self._stream: Any = None
+        self.start = start
+        """The cluster time of the first event that it can yield."""
+        self.careful = False
+        """Read one change at a time: to find the one that is too large."""
+
+    async def open(self) -> None:
+        """Open the cursor. Raises PyMongoError."""
+        stream: Any = self._database.watch(
+            self._pipeline,
+            full_document="updateLookup",
+            max_await_time_ms=AWAIT_MS,
+            batch_size=1 if self.careful else None,
+            **self._where,
+        )
+        # Entering the context is what sends the command.
+        self._stream = await stream.__aenter__()
+
+    async def read(self) -> Batch:
+        """What has arrived, or after AWAIT_MS an empty batch. Raises PyMongoError."""
+        if self._stream is None:
+            await self.open()
+        loop = asyncio.get_running_loop()
+        most = 1 if self.careful else BATCH_CHANGES
+        drained = await loop.run_in_executor(self._executor, _drain, self._stream.delegate, most)
+        events, last_event, token, alive = drained
+        checkpoint = self._checkpoint(token, last_event)
+        if token:
+            self._where = {"start_after": {"_data": token}}
+        self._last_event = last_event or self._last_event
+        if not alive:  # the database was dropped: the stream goes on after its "invalidate"
+            await self.close()
+        return Batch(tuple(events), checkpoint)
+
+    async def skip(self) -> Reset:
+        """Get past the next change, which is too large to be read, and tell of it."""
+        await self.close()
+        async with self._database.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
+            change: Any = await stream.next()
+        token = change["_id"]["_data"]
+        self._where = {"start_after": {"_data": token}}
+        self._last_event = token
+        # The position before it, not its own: a token holds its document's _id, which not everybody
+        # who hears of this may know.
+        before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(token)))
+        return Reset(ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_namespace(change))
+
+    async def close(self) -> None:
+        """Give the cursor back; `read` opens a new one at the same place."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
+
+    def _checkpoint(self, token: str, last_event: str) -> Position | None:
+        """Up to when everything has been read, as far as the server's token tells.
+
+        A token that is no event's is a high-water mark: nothing before its time is outstanding. An
+        event's own says that only of the time before it, since a transaction's changes share one
+        time; unless the server had nothing more to give, and no second shard could have.
+        """
+        if not token:
+            return None
+        time = resume_token.cluster_time(token)
+        if not last_event and token == self._last_event and not self._sharded:
+            return resume_token.checkpoint(time)
+        return resume_token.checkpoint(resume_token.just_before(time))
+
+
+def _drain(stream: Any, most: int) -> tuple[list[Event], str, str, bool]:
+    """What the driver has buffered, after at most one getMore: events, the last change's token, the
+    stream's own, and whether it lives on. Runs in a thread.
+
+    It must stop at what is buffered: `try_next` on a drained cursor waits for the server, and what
+    was read already would wait with it.
+    """
+    events: list[Event] = []
+    last = ""
+    size = 0
+    change = stream.try_next()
+    while change is not None:
+        last = change["_id"]["_data"]
+        event = _event(change, last)
+        if event is not None:
+            events.append(event)
+            size += event.size
+        if len(events) >= most or size >= BATCH_BYTES or not stream._cursor._has_next():
+            break
+        change = stream.try_next()
+    token = stream.resume_token
+    # In the middle of what is buffered the driver's token is the last change's.
+    return events, last, token["_data"] if token else "", stream.alive
+
+
+def _event(change: RawBSONDocument, token: str) -> Event | None:
+    operation = change["operationType"]
+    if operation in _CHANGES:
+        return Change(token, operation, bytes(change.raw))
+    if operation in _RESETS:
+        return Reset(_RESETS[operation], id=token, ns=_namespace(change))
+    return None
+
+
+def _namespace(change: Mapping[str, Any]) -> str:
+    ns = change["ns"]
+    return f"{ns['db']}.{ns['coll']}" if "coll" in ns else str(ns["db"])

@@ -1,0 +1,204 @@
+"""A throwaway MongoDB: for a first look (`--sandbox`), the tests and the benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import importlib.util
+import itertools
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import PyMongoError
+
+from brook.errors import OperatorError
+
+START_SECONDS = 30
+
+_MISSING = (
+    "there is no mongod on the PATH: install MongoDB, or the one that comes as a Python package with "
+    "pip install 'babbling-brook[sandbox]'"
+)
+
+# The journal is flushed every 100 ms by default, and a majority write waits for that flush.
+_OPTIONS = (
+    "--bind_ip", "127.0.0.1", "--replSet", "sandbox", "--nounixsocket",
+    "--journalCommitInterval", "2", "--wiredTigerCacheSizeGB", "0.25",
+    "--setParameter", "diagnosticDataCollectionEnabled=false",
+)  # fmt: skip
+
+CREATURES = ("crawdad", "minnow", "water strider", "newt", "mayfly", "heron", "otter", "dragonfly")
+MOODS = ("calm", "curious", "hungry", "sleepy", "splashing")
+
+
+def find_mongod() -> str:
+    """The mongod to run: the one on the PATH, or the `sandbox` extra's. Raises OperatorError."""
+    if found := shutil.which("mongod"):
+        return found
+    spec = importlib.util.find_spec("fiftyone")
+    for place in spec.submodule_search_locations or () if spec else ():
+        program = Path(place) / "db" / "bin" / "mongod"
+        if program.exists():
+            return str(program)
+    raise OperatorError(_MISSING)
+
+
+class Node:
+    """One mongod, with a folder of its own."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self.port = _free_port()
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir()
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start it, or start it again with the data that it had."""
+        log = self._folder / "mongod.log"
+        command = [find_mongod(), *_OPTIONS, *self._options, "--port", str(self.port)]
+        command += ["--dbpath", str(self._folder), "--logpath", str(log), "--logappend"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it, and wait until it has."""
+        if self._process is not None:
+            self._process.send_signal(with_signal)
+            # One that was suspended (SIGSTOP) would wait for ever.
+            self._process.send_signal(signal.SIGCONT)
+            self._process.wait()
+            self._process = None
+
+    def client(self) -> MongoClient[Any]:
+        """A connection to this node, whatever its role."""
+        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=5000)
+
+    def wait(self) -> None:
+        """Return when it answers. Raises OperatorError, with the end of its log, when it does not."""
+        until = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            while time.monotonic() < until:
+                if self._process is None or self._process.poll() is not None:
+                    break
+                with contextlib.suppress(PyMongoError):
+                    client.admin.command("ping")
+                    return
+        tail = (
+            (self._folder / "mongod.log").read_text(errors="replace")[-500:] if self._folder.exists() else ""
+        )
+        raise OperatorError(f"mongod did not start: {tail}")
+
+
+class Sandbox:
+    """A private replica set of one or more nodes on free ports; gone when it is closed."""
+
+    def __init__(self, nodes: int = 1, options: Sequence[str] = ()) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="brook-sandbox-"))
+        self.nodes = [Node(self._folder / f"node{number}", options) for number in range(nodes)]
+
+    @property
+    def uri(self) -> str:
+        """The whole set's URI."""
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"mongodb://{hosts}/?replicaSet=sandbox"
+
+    def start(self) -> Sandbox:
+        """Start the nodes and wait for a primary. Raises OperatorError."""
+        try:
+            for node in self.nodes:
+                node.start()
+            for node in self.nodes:
+                node.wait()
+            self._initiate()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def primary(self) -> Node:
+        """The node that takes writes; waits for an election. Raises OperatorError."""
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            for node in self.nodes:
+                if node.pid is None:
+                    continue
+                with contextlib.suppress(PyMongoError), node.client() as client:
+                    if client.admin.command("hello").get("isWritablePrimary"):
+                        return node
+            time.sleep(0.05)
+        raise OperatorError("the sandbox has no primary")
+
+    def close(self) -> None:
+        """Stop everything and remove its files."""
+        for node in self.nodes:
+            node.stop(signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Sandbox:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _initiate(self) -> None:
+        members = [
+            {"_id": number, "host": f"127.0.0.1:{node.port}"} for number, node in enumerate(self.nodes)
+        ]
+        # Elections in a second rather than in ten.
+        timing = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200}
+        config = {"_id": "sandbox", "members": members, "settings": timing}
+        with self.nodes[0].client() as client:
+            client.admin.command("replSetInitiate", config)
+        self.primary()
+        # A primary has to have committed something before it lets its log be watched.
+        with MongoClient[Any](self.uri) as client:
+            client.sandbox.started.with_options(write_concern=WriteConcern("majority")).insert_one({})
+
+
+async def babble(uri: str, database: str, collection: str) -> None:
+    """Insert, update and delete a creature now and then, for ever."""
+    creatures: Any = AsyncIOMotorClient(uri)[database][collection]
+    here: list[Any] = []
+    for number in itertools.count(1):
+        await asyncio.sleep(random.uniform(0.5, 2.0))
+        chance = random.random()
+        if here and (chance < 0.2 or len(here) > 20):
+            await creatures.delete_one({"_id": here.pop(random.randrange(len(here)))})
+        elif here and chance < 0.5:
+            await creatures.update_one({"_id": random.choice(here)}, {"$set": {"mood": random.choice(MOODS)}})
+        else:
+            creature = {"type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)}
+            here.append((await creatures.insert_one(creature)).inserted_id)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    """A server that is killed must not leave its mongod behind (prctl, PR_SET_PDEATHSIG = 1)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
