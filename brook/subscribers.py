@@ -264,7 +264,7 @@ class SubscriberList:
             await asyncio.sleep(pause)
             self._history.expire()
             self._disconnect_stuck()
-            while self._keep_alive(KEEP_ALIVES_PER_TURN):
+            while self._keep_alive(KEEP_ALIVES_PER_TURN):  # noqa: ASYNC110 - waits for nothing, gives turns
                 await asyncio.sleep(0)
 
     # -- one subscriber ----------------------------------------------------------------------------

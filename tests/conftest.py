@@ -1,0 +1,44 @@
+"""The real parts that tests share: MongoDB, and servers as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo import WriteConcern
+
+from sources.sandbox import Sandbox
+from tests.processes import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """A replica set of one node, for the whole run. Tests use databases of their own."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def database(sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A database of the test's own on the shared node; what it acknowledges is committed."""
+    name = "t" + format(abs(hash(request.node.nodeid)), "x")[:16]
+    with pymongo.MongoClient[Any](sandbox.uri) as client:
+        yield client.get_database(name, write_concern=WriteConcern("majority"))
+        client.drop_database(name)
+
+
+@pytest.fixture
+def start_server() -> Iterator[Any]:
+    """Starts `server.py` as a process; stops it when the test ends."""
+    servers: list[ServerProcess] = []
+
+    def start(*arguments: str, **options: Any) -> ServerProcess:
+        server = ServerProcess(*arguments, **options)
+        servers.append(server)
+        return server.start()
+
+    yield start
+    for server in servers:
+        server.kill()
