@@ -9,13 +9,14 @@ import asyncio
 import dataclasses
 import errno
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import tornado.httpserver
@@ -28,7 +29,8 @@ from brook.history import History
 from brook.replay import Replayer
 from brook.settings import Settings, environment_name, flag
 from brook.source import Source
-from brook.subscribers import Bye, SubscriberList
+from brook.subscriber import Bye
+from brook.subscribers import SubscriberList
 from handlers import application
 from handlers.base import Service
 from sources import open_source
@@ -59,15 +61,15 @@ async def serve(settings: Settings, source: Source) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks: list[asyncio.Task[Any]] = []
     try:
-        await source.open()
-        tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
-        stopped = asyncio.create_task(stop.wait())
-        tasks.append(stopped)
-        await _first(asyncio.create_task(feed.started.wait()), *tasks)
+        tasks.append(asyncio.create_task(stop.wait()))
+        await _unless_ended(tasks, source.open())
+        if not stop.is_set():
+            tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
+            await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
             server = _listen(settings, service)
             try:
-                await _first(*tasks)
+                await _unless_ended(tasks, asyncio.Event().wait())
             finally:
                 log.info("stopping: %d clients", len(subscribers))
                 service.draining = True
@@ -82,11 +84,15 @@ async def serve(settings: Settings, source: Source) -> None:
         await source.close()
 
 
-async def _first(*tasks: asyncio.Task[Any]) -> None:
-    """Wait for the first task to end, and raise what it raised: no task dies unseen."""
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
+async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[Any, Any, Any]) -> None:
+    """Await something, but no longer than all tasks run. Raises what one raised: none dies unseen."""
+    main = asyncio.create_task(awaited)
+    try:
+        done, _ = await asyncio.wait([main, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        main.cancel()
 
 
 def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServer:
@@ -133,14 +139,9 @@ async def run(settings: Settings, mode: str, uri: str | None) -> None:
     with Sandbox() as sandbox:
         writer = asyncio.create_task(babble(sandbox.uri, settings.database, settings.collection[0]))
         try:
-            await _with(writer, serve(settings, open_source(settings, sandbox.uri)))
+            await _unless_ended([writer], serve(settings, open_source(settings, sandbox.uri)))
         finally:
             writer.cancel()
-
-
-async def _with(companion: asyncio.Task[None], main: Awaitable[None]) -> None:
-    """Await `main`; if its companion fails first, raise that."""
-    await _first(companion, asyncio.ensure_future(main))
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -176,7 +177,17 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
     try:
         asyncio.run(run(settings, mode, mongo if mode == "mongo" else None))
     except BrookError as error:
-        raise SystemExit(f"babbling-brook: {error}") from None
+        click.echo(f"babbling-brook: {error}", err=True)
+        _exit(1)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process. Everything is closed by now, but a thread may still wait for a database that
+    does not answer, and the interpreter would wait for the thread.
+    """
+    logging.shutdown()
+    os._exit(code)
 
 
 def _mode(context: click.Context, chosen: dict[str, bool]) -> str:

@@ -12,7 +12,8 @@ from brook.errors import CannotResume, HistoryLost
 from brook.event import Batch, Position, Reset, ResetReason, Subscription
 from brook.history import History
 from brook.source import Source
-from brook.subscribers import State, Subscriber, SubscriberList
+from brook.subscriber import State, Subscriber
+from brook.subscribers import SubscriberList
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class Replayer:
     def add(self, subscriber: Subscriber) -> None:
         """Take a subscriber in state REPLAYING. Never awaits."""
         self._waiting[subscriber] = None
+        self._engage()
+
+    def _engage(self) -> None:
+        """Put another worker to work, if there may be one."""
         if len(self._workers) < self._cursors:
             worker = asyncio.create_task(self._work(), name="replay")
             self._workers.add(worker)
@@ -82,6 +87,8 @@ class Replayer:
         waiting = sorted(self._live(self._waiting), key=_key)
         first = len(waiting) // 2 if self._probing else 0
         self._waiting = dict.fromkeys(waiting[:first])
+        if self._waiting:
+            self._engage()
         return set(waiting[first:])
 
     async def _replay(self, members: set[Subscriber]) -> None:
@@ -145,16 +152,17 @@ class Replayer:
                     self._subscribers.catch_up(member)
 
     def _cannot_resume(self, members: set[Subscriber], error: CannotResume) -> None:
-        """Reset those who are furthest behind; the others may have more luck."""
+        """Reset those for whom there is no hope; the others will be tried again."""
         lost = isinstance(error, HistoryLost)
         reason = ResetReason.HISTORY_LOST if lost else ResetReason.INVALID_ID
         self._probing = lost
-        live = self._live(members)
-        oldest = min(map(_key, live), default="")
-        # In log order, whatever is before a lost position is lost too: those who wait in the older half.
-        hopeless = [m for m in live if _key(m) == oldest]
+        # The replay began at the oldest position. What is before a lost one is lost too: those who wait
+        # in the older half. What is after one that lies in the future does so too.
+        hopeless = self._live(members)
         if lost:
-            hopeless += [m for m in self._live(self._waiting) if _key(m) <= oldest]
+            oldest = min(map(_key, hopeless), default="")
+            everyone = [*hopeless, *self._live(self._waiting)]
+            hopeless = [member for member in everyone if _key(member) <= oldest]
         for member in hopeless:
             members.discard(member)
             self._waiting.pop(member, None)

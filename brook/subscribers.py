@@ -7,110 +7,26 @@ anybody else.
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import random
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 from brook import sse
-from brook.event import Batch, Position, Reset, Subscription
+from brook.event import Batch, Position, Reset
+from brook.groups import Groups
 from brook.history import History
 from brook.settings import Settings
+from brook.subscriber import Buffer, Bye, State, Subscriber
 
 log = logging.getLogger(__name__)
-
-Buffer = bytes | memoryview
-Wrap = Callable[[bytes], bytes]
-
-# How much of its queue a slow subscriber is given at a time: each write that completes counts as
-# progress, so one that takes a large document slowly is not mistaken for one that is stuck.
-WRITE_BYTES = 64 * 1024
 
 # How much a subscriber that catches up may read in one turn of the loop before others have theirs.
 CATCH_UP_BLOCKS = 16
 
 # How many keep-alives are sent in one turn of the loop.
 KEEP_ALIVES_PER_TURN = 500
-
-
-class Bye(enum.StrEnum):
-    """Why a connection ends: the word in the frame, the log and the docs."""
-
-    SHUTDOWN = "shutdown"
-    SLOW_CONSUMER = "slow-consumer"
-    CLIENT_LEFT = "client-left"
-    WRITE_TIMEOUT = "write-timeout"
-
-
-class Connection(Protocol):
-    """The way out, as a handler gives it to its subscriber. Neither method waits or raises."""
-
-    @property
-    def wrap(self) -> Wrap:
-        """Frames a piece of the body. Subscribers with the same function share the framed bytes."""
-
-    @property
-    def end(self) -> bytes:
-        """What ends the body."""
-
-    def send(self, data: Buffer) -> Buffer | None:
-        """Write what the socket takes. None: all of it. Otherwise the rest, which the caller keeps
-        and sends once `SubscriberList.drained` was called.
-        """
-
-    def close(self) -> None:
-        """Give the socket back."""
-
-
-class State(enum.Enum):
-    """Where a subscriber stands."""
-
-    LIVE = "is sent every batch as it is published"
-    CATCHING_UP = "reads on from the history whenever its socket has room"
-    REPLAYING = "is behind the history; the replayer has it"
-    CLOSING = "has been said goodbye to; its last bytes are going out"
-    GONE = "has left the list"
-
-
-class Subscriber:
-    """One client. The list owns every field; bounded by `queue_max_bytes`."""
-
-    __slots__ = (
-        "__weakref__", "bytes", "connection", "events", "joined", "position", "queue", "queued_bytes",
-        "resumed", "seen", "state", "subscription", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, subscription: Subscription, connection: Connection) -> None:
-        self.subscription = subscription
-        self.connection = connection
-        self.state = State.CATCHING_UP
-        self.joined = time.monotonic()
-        self.resumed = False
-        self.position: Position | None = None
-        """Up to where it has been offered everything; only kept while it is not live."""
-        self.seen = ""
-        """The highest key among the ids it was sent; its group knows of later ones."""
-        self.waiting = False
-        """The connection has not yet written what it was given."""
-        self.queue: deque[Buffer] = deque()
-        self.queued_bytes = 0
-        self.events = 0
-        self.bytes = 0
-
-
-class _Group:
-    """The live subscribers that get the same bytes, and what these came to."""
-
-    __slots__ = ("bytes", "events", "last_key", "members")
-
-    def __init__(self) -> None:
-        self.members: dict[Subscriber, None] = {}
-        self.events = 0
-        self.bytes = 0
-        self.last_key = ""
 
 
 class SubscriberList:
@@ -122,8 +38,7 @@ class SubscriberList:
         self._settings = settings
         self._history = history
         self._clock = clock
-        self._groups: dict[int, dict[tuple[Subscription, Wrap], _Group]] = {}
-        """The live ones: by audience, then by what makes their bytes the same."""
+        self._groups = Groups()
         self._silent: OrderedDict[Subscriber, float] = OrderedDict()
         """Every subscriber, by the time of its last traffic, longest silence first."""
         self._stuck: OrderedDict[Subscriber, float] = OrderedDict()
@@ -163,12 +78,12 @@ class SubscriberList:
             self._history.append(batch.events)
         now = self._clock()
         over: list[Subscriber] = []
-        for (subscription, wrap), group in self._groups.get(batch.audience, {}).items():
-            frames = [frame for event in batch.events if (frame := event.frame(subscription))]
+        for group in self._groups.hearing(batch.audience):
+            frames = [frame for event in batch.events if (frame := event.frame(group.subscription))]
             if not frames:
                 continue
             body = b"".join(frames)
-            data = wrap(body)
+            data = group.wrap(body)
             group.events += len(frames)
             group.bytes += len(body)
             group.last_key = batch.events[-1].key
@@ -223,14 +138,14 @@ class SubscriberList:
         subscriber.waiting = False
         self._stuck.pop(subscriber, None)
         if subscriber.queue:
-            self._write(subscriber, _take(subscriber), self._clock())
+            self._write(subscriber, subscriber.take(), self._clock())
         elif subscriber.state is State.CLOSING:
             subscriber.connection.close()
         elif subscriber.state is State.CATCHING_UP:
             self.catch_up(subscriber)
 
-    def remove(self, subscriber: Subscriber, reason: Bye = Bye.CLIENT_LEFT) -> None:
-        """Forget a subscriber. Harmless when it is not in the list."""
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber whose socket is closed. Harmless when it is not in the list."""
         if subscriber.state is State.GONE:
             return
         self._leave_group(subscriber)
@@ -242,7 +157,7 @@ class SubscriberList:
             self._empty.set()
         log.info(
             "client left after %.1f s: %d events, %d bytes, %s%s",
-            time.monotonic() - subscriber.joined, subscriber.events, subscriber.bytes, reason,
+            time.monotonic() - subscriber.joined, subscriber.events, subscriber.bytes, subscriber.leaving,
             ", resumed" if subscriber.resumed else "",
         )  # fmt: skip
 
@@ -254,8 +169,7 @@ class SubscriberList:
             await asyncio.wait_for(self._empty.wait(), timeout_seconds)
         except TimeoutError:
             for subscriber in list(self._silent):
-                subscriber.connection.close()
-                self.remove(subscriber, Bye.WRITE_TIMEOUT)
+                self._cut(subscriber)
 
     async def keep(self) -> None:
         """Send keep-alives, disconnect the stuck, forget the old: for ever, to be run as a watched task."""
@@ -272,8 +186,7 @@ class SubscriberList:
     def _offer(self, subscriber: Subscriber, data: bytes, now: float) -> bool:
         """Write to an idle connection, queue for a busy one. False: more waits than the bound allows."""
         if subscriber.waiting:
-            subscriber.queue.append(data)
-            subscriber.queued_bytes += len(data)
+            subscriber.put(data)
             return subscriber.queued_bytes <= self._settings.queue_max_bytes
         self._write(subscriber, data, now)
         return True
@@ -286,8 +199,7 @@ class SubscriberList:
             subscriber.waiting = True
             self._stuck[subscriber] = now
             if rest:
-                subscriber.queue.appendleft(rest)
-                subscriber.queued_bytes += len(rest)
+                subscriber.put_back(rest)
 
     def _join(self, subscriber: Subscriber, data: bytes) -> None:
         """Make a subscriber live, after `data` and the checkpoint it is at."""
@@ -304,31 +216,11 @@ class SubscriberList:
             return
         subscriber.state = State.LIVE
         subscriber.position = None
-        subscription, wrap = subscriber.subscription, subscriber.connection.wrap
-        groups = self._groups.setdefault(subscription.audience, {})
-        group = groups.setdefault((subscription, wrap), _Group())
-        group.members[subscriber] = None
-        subscriber.events -= group.events
-        subscriber.bytes -= group.bytes
+        self._groups.join(subscriber)
 
     def _leave_group(self, subscriber: Subscriber) -> None:
-        if subscriber.state is not State.LIVE:
-            return
-        group = self._group(subscriber)
-        del group.members[subscriber]
-        subscriber.events += group.events
-        subscriber.bytes += group.bytes
-        subscriber.seen = max(subscriber.seen, group.last_key)
-        if not group.members:
-            subscription = subscriber.subscription
-            groups = self._groups[subscription.audience]
-            del groups[subscription, subscriber.connection.wrap]
-            if not groups:
-                del self._groups[subscription.audience]
-
-    def _group(self, subscriber: Subscriber) -> _Group:
-        subscription = subscriber.subscription
-        return self._groups[subscription.audience][subscription, subscriber.connection.wrap]
+        if subscriber.state is State.LIVE:
+            self._groups.leave(subscriber)
 
     def _goodbye(self, subscriber: Subscriber, reason: Bye) -> None:
         """Queue the last words; the connection is closed when they are out."""
@@ -336,6 +228,7 @@ class SubscriberList:
             return
         self._leave_group(subscriber)
         subscriber.state = State.CLOSING
+        subscriber.leaving = reason
         # Without the jitter, everybody would come back in the same instant.
         retry = sse.retry(round(self._settings.retry_ms * random.uniform(0.5, 1.5)))
         bye = sse.frame(f'{{"reason":"{reason}"}}', event="bye")
@@ -346,13 +239,14 @@ class SubscriberList:
 
     def _goodbye_slow(self, subscriber: Subscriber) -> None:
         """Drop what waits for a subscriber over its bound; its id lets it resume from what it had."""
-        if len(subscriber.queue) and isinstance(subscriber.queue[0], memoryview):
-            # The rest of a write that has begun: without it the client would read half a chunk.
-            subscriber.queue = deque([subscriber.queue[0]])
-        else:
-            subscriber.queue.clear()
-        subscriber.queued_bytes = sum(map(len, subscriber.queue))
+        subscriber.drop_queue()
         self._goodbye(subscriber, Bye.SLOW_CONSUMER)
+
+    def _cut(self, subscriber: Subscriber) -> None:
+        """Close a connection that takes nothing any more."""
+        subscriber.leaving = Bye.WRITE_TIMEOUT
+        subscriber.connection.close()
+        self.remove(subscriber)
 
     def _reset_lost(self, subscriber: Subscriber) -> None:
         raise NotImplementedError("no replayer is attached")
@@ -383,7 +277,7 @@ class SubscriberList:
         checkpoint = self._checkpoint
         if subscriber.state is not State.LIVE or subscriber.subscription.audience or checkpoint is None:
             return sse.KEEP_ALIVE
-        if checkpoint.key <= max(subscriber.seen, self._group(subscriber).last_key):
+        if checkpoint.key <= max(subscriber.seen, self._groups.of(subscriber).last_key):
             return sse.KEEP_ALIVE
         subscriber.seen = checkpoint.key
         return sse.checkpoint(checkpoint.id)
@@ -393,21 +287,4 @@ class SubscriberList:
         for subscriber, last in list(self._stuck.items()):
             if last > due:
                 return
-            subscriber.connection.close()
-            self.remove(subscriber, Bye.WRITE_TIMEOUT)
-
-
-def _take(subscriber: Subscriber) -> Buffer:
-    """The next piece of the queue, about `WRITE_BYTES`: small frames joined, large ones cut."""
-    queue = subscriber.queue
-    piece: Buffer = queue.popleft()
-    if len(piece) < WRITE_BYTES and queue:
-        parts = [piece]
-        size = len(piece)
-        while queue and size + len(queue[0]) <= WRITE_BYTES:
-            part = queue.popleft()
-            parts.append(part)
-            size += len(part)
-        piece = b"".join(parts)
-    subscriber.queued_bytes -= len(piece)
-    return piece
+            self._cut(subscriber)

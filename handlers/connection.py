@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.subscribers import WRITE_BYTES, Buffer, Wrap
+from brook.subscriber import WRITE_BYTES, Buffer, Wrap
 
 
 def bare(data: bytes) -> bytes:

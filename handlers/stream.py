@@ -12,7 +12,7 @@ from brook import sse
 from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPass
 from brook.event import Position, Reset, ResetReason
 from brook.replay import SINCE_CHARACTERS
-from brook.subscribers import Subscriber
+from brook.subscriber import Subscriber
 from handlers.base import ProblemHandler, cors_headers, problem
 from handlers.connection import StreamConnection
 

@@ -39,6 +39,9 @@ _CLIENT_OPTIONS: dict[str, Any] = {
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MOST_SECONDS = 5.0
 
+# A server that hangs must not keep this one from stopping.
+CLOSE_SECONDS = 1.0
+
 
 class MongoSource(Source):
     """One change stream for the process, and a bounded number of others to replay from the log.
@@ -113,11 +116,14 @@ class MongoSource(Source):
         return resume_token.position(id)
 
     async def close(self) -> None:
-        """Close the cursors and the connections."""
-        with contextlib.suppress(PyMongoError):
-            if self._live is not None:
-                await self._live.close()
-        self._client.close()
+        """Close the cursor and the connections, as far as the server answers."""
+        with contextlib.suppress(PyMongoError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._live is not None:
+                    await self._live.close()
+                # Says goodbye to the server, and would wait for it.
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._executor, self._client.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, tail: Tail) -> AsyncGenerator[Batch]:
