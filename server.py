@@ -6,6 +6,7 @@ The only place that knows every room: settings -> source -> subscribers -> appli
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -23,6 +24,7 @@ import tornado.httpserver
 import tornado.netutil
 from click.core import ParameterSource
 
+from brook import workers
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.feed import Feed
 from brook.history import History
@@ -96,13 +98,7 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
 
 
 def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServer:
-    host, port = settings.host, settings.port
-    try:
-        sockets = tornado.netutil.bind_sockets(port, host, backlog=BACKLOG)
-    except socket.gaierror:
-        raise OperatorError(f"--host {host!r} is no address of this machine") from None
-    except OSError as error:
-        raise OperatorError(_cannot_bind(error, host, port)) from None
+    sockets = _bind(settings, reuse_port=settings.processes > 1)
     server = tornado.httpserver.HTTPServer(
         application(service, STATIC),
         max_buffer_size=REQUEST_MAX_BYTES,
@@ -111,9 +107,19 @@ def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServ
         idle_connection_timeout=60,
     )
     server.add_sockets(sockets)
-    name = f"[{host}]" if ":" in host else host
-    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    log.info("listening at http://%s:%d", name, settings.port)
     return server
+
+
+def _bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
+    host, port = settings.host, settings.port
+    try:
+        return tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
+    except socket.gaierror:
+        raise OperatorError(f"--host {host!r} is no address of this machine") from None
+    except OSError as error:
+        raise OperatorError(_cannot_bind(error, host, port)) from None
 
 
 def _cannot_bind(error: OSError, host: str, port: int) -> str:
@@ -127,21 +133,29 @@ def _cannot_bind(error: OSError, host: str, port: int) -> str:
     return f"cannot listen at {host} port {port}: {error.strerror}"
 
 
-async def run(settings: Settings, mode: str, uri: str | None) -> None:
-    """Serve in one of the `MODES`."""
-    if mode != "sandbox":
-        await serve(settings, open_source(settings, uri))
+def work(settings: Settings, uri: str | None, *, babbling: bool) -> int:
+    """One process's work: serve, with a writer beside it for the sandbox. Returns the exit code."""
+    try:
+        asyncio.run(_run(settings, uri, babbling=babbling))
+    except BrookError as error:
+        click.echo(f"babbling-brook: {error}", err=True)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings, uri: str | None, *, babbling: bool) -> None:
+    serving = serve(settings, open_source(settings, uri))
+    if uri is None or not babbling:
+        await serving
         return
     # Imported only when asked for: it needs the driver.
-    from sources.sandbox import Sandbox, babble
+    from sources.sandbox import babble
 
-    log.info("starting a private MongoDB, which will be gone when this ends")
-    with Sandbox() as sandbox:
-        writer = asyncio.create_task(babble(sandbox.uri, settings.database, settings.collection[0]))
-        try:
-            await _unless_ended([writer], serve(settings, open_source(settings, sandbox.uri)))
-        finally:
-            writer.cancel()
+    writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
+    try:
+        await _unless_ended([writer], serving)
+    finally:
+        writer.cancel()
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -174,12 +188,36 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
         raise click.UsageError(str(error), context) from None
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _allow_many_sockets()
-    try:
-        asyncio.run(run(settings, mode, mongo if mode == "mongo" else None))
-    except BrookError as error:
-        click.echo(f"babbling-brook: {error}", err=True)
-        _exit(1)
-    _exit(0)
+    with contextlib.ExitStack() as stack:
+        try:
+            settings = _choose_port(settings)
+            uri = _start_sandbox(stack) if mode == "sandbox" else mongo if mode == "mongo" else None
+        except OperatorError as error:
+            raise SystemExit(f"babbling-brook: {error}") from None
+        code = workers.run(
+            settings.processes, lambda number: work(settings, uri, babbling=mode == "sandbox" and number == 0)
+        )
+    _exit(code)
+
+
+def _choose_port(settings: Settings) -> Settings:
+    """Find out before anything else is started whether the port can be had, and which one it is.
+
+    Several processes share theirs (SO_REUSEPORT), which would not notice another server that does so too.
+    """
+    sockets = _bind(settings, reuse_port=False)
+    port = sockets[0].getsockname()[1]
+    for bound in sockets:
+        bound.close()
+    return dataclasses.replace(settings, port=port)
+
+
+def _start_sandbox(stack: contextlib.ExitStack) -> str:
+    # Imported only when asked for: it needs the driver.
+    from sources.sandbox import Sandbox
+
+    log.info("starting a private MongoDB, which will be gone when this ends")
+    return stack.enter_context(Sandbox()).uri
 
 
 def _exit(code: int) -> NoReturn:

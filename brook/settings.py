@@ -57,9 +57,16 @@ class Settings:
         least=1,
         most=64,
     )
+    processes: int = _setting(
+        1,
+        "Processes that share the port, each with a change stream of its own: about one a core.",
+        least=1,
+        most=256,
+    )
     drain_seconds: float = _setting(
         5.0, "Time to say goodbye to every client when the server stops.", least=0, most=600
     )
+    compression: str = _setting("gzip", "Compression for clients that accept it: gzip or off.")
     cors_origin: str = _setting("*", "Origin whose pages may read the stream; * for any, empty for none.")
 
     def __post_init__(self) -> None:
@@ -69,6 +76,8 @@ class Settings:
             raise SettingsError(f"--database {self.database!r} is not a database name")
         if not self.collection or any(not name or "$" in name or "\0" in name for name in self.collection):
             raise SettingsError(f"--collection {' '.join(self.collection)!r} is not a collection name")
+        if self.compression not in ("gzip", "off"):
+            raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if any(character in self.cors_origin for character in "\r\n\0 ,"):
             raise SettingsError("--cors-origin takes one origin, such as https://example.org, or *")
 

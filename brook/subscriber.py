@@ -119,6 +119,6 @@ class Subscriber:
 
     def drop_queue(self) -> None:
         """Forget what waits, but for the rest of a write: without it, the client would get half a chunk."""
-        rest = [data for data in self.queue[:1] if isinstance(data, memoryview)]
+        rest: list[Buffer] = [data for data in self.queue[:1] if isinstance(data, memoryview)]
         self.queue = rest
         self.queued_bytes = sum(map(len, rest))

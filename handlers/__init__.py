@@ -9,6 +9,7 @@ from typing import Any
 import tornado.web
 
 from handlers.base import NotFoundHandler, Service
+from handlers.framing import Framings
 from handlers.health import HealthHandler, ReadyHandler
 from handlers.page import PageHandler
 from handlers.stream import StreamHandler
@@ -19,11 +20,12 @@ log = logging.getLogger(__name__)
 def routes(service: Service, static_path: Path) -> list[Any]:
     """The whole URL map."""
     serves = {"service": service}
+    framings = Framings(compress=service.settings.compression == "gzip")
     files = {"path": str(static_path), **serves}
     return [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
-        (r"/stream", StreamHandler, serves),
+        (r"/stream", StreamHandler, {**serves, "framings": framings}),
         (r"/healthz", HealthHandler, serves),
         (r"/readyz", ReadyHandler, serves),
         (r".*", NotFoundHandler, serves),

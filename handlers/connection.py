@@ -11,16 +11,7 @@ from typing import Any
 from tornado.iostream import IOStream, StreamClosedError
 
 from brook.subscriber import WRITE_BYTES, Buffer, Wrap
-
-
-def bare(data: bytes) -> bytes:
-    """The body's bytes as they are: for HTTP/1.0, where the end of the connection ends the body."""
-    return data
-
-
-def chunked(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112, section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+from handlers.framing import Framing
 
 
 class StreamConnection:
@@ -32,14 +23,14 @@ class StreamConnection:
 
     __slots__ = ("_drained", "_gone", "_head", "_send", "_stream", "end", "wrap")
 
-    def __init__(self, stream: IOStream, head: bytes, *, http_1_0: bool, stuck_seconds: float) -> None:
+    def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
         self._stream = stream
-        self._head = head
+        self._head = head + framing.start
         self._send = stream.socket.send
         self._drained: Callable[[], None] = _nothing
         self._gone: Callable[[], None] = _nothing
-        self.wrap: Wrap = bare if http_1_0 else chunked
-        self.end = b"" if http_1_0 else b"0\r\n\r\n"
+        self.wrap: Wrap = framing.wrap
+        self.end = framing.end
         # Nagle's algorithm would hold back an event until the one before it is acknowledged.
         stream.set_nodelay(True)
         if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -13,8 +13,9 @@ from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPa
 from brook.event import Position, Reset, ResetReason
 from brook.replay import SINCE_CHARACTERS
 from brook.subscriber import Subscriber
-from handlers.base import ProblemHandler, cors_headers, problem
+from handlers.base import ProblemHandler, Service, cors_headers, problem
 from handlers.connection import StreamConnection
+from handlers.framing import Framings
 
 PARAMETERS = ("since",)
 
@@ -29,6 +30,11 @@ STREAM_HEADERS = {
 
 class StreamHandler(ProblemHandler):
     """Opens an event stream. Lives for the request only: the list goes on with the socket."""
+
+    def initialize(self, service: Service, framings: Framings) -> None:  # type: ignore[override]
+        """Take what `server.py` has built, and how to put it on the wire."""
+        super().initialize(service)
+        self._framings = framings
 
     def get(self) -> None:
         """Join the list, from now or from where the client was cut off."""
@@ -95,14 +101,10 @@ class StreamHandler(ProblemHandler):
 
     def _take_over(self) -> StreamConnection:
         """Detach the socket from Tornado. From here on, this project frames the body itself."""
-        http_1_0 = self.request.version == "HTTP/1.0"
-        framing = {"Connection": "close"} if http_1_0 else {
-            "Connection": "keep-alive", "Transfer-Encoding": "chunked"
-        }  # fmt: skip
-        settings = self.service.settings
-        headers = STREAM_HEADERS | framing | cors_headers(settings, self.request.headers.get("Origin"))
-        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items()), "\r\n"]
-        head = "\r\n".join(lines).encode()
-        return StreamConnection(
-            self.detach(), head, http_1_0=http_1_0, stuck_seconds=settings.write_timeout_seconds
-        )
+        request, settings = self.request, self.service.settings
+        framing = self._framings.choose(request.version, request.headers.get("Accept-Encoding", ""))
+        headers = STREAM_HEADERS | cors_headers(settings, request.headers.get("Origin"))
+        lines = ["HTTP/1.1 200 OK", "Vary: Accept-Encoding"]
+        lines += (f"{name}: {value}" for name, value in (*headers.items(), *framing.headers))
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        return StreamConnection(self.detach(), head, framing, settings.write_timeout_seconds)

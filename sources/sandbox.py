@@ -177,7 +177,7 @@ class Sandbox:
 
 async def babble(uri: str, database: str, collection: str) -> None:
     """Insert, update and delete a creature now and then, for ever."""
-    creatures: Any = AsyncIOMotorClient(uri)[database][collection]
+    creatures: Any = AsyncIOMotorClient(uri)[database]["creatures" if collection == "*" else collection]
     here: list[Any] = []
     for number in itertools.count(1):
         await asyncio.sleep(random.uniform(0.5, 2.0))
