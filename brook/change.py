@@ -1,20 +1,26 @@
-"""A change of a document in MongoDB, kept as the BSON it came in and rendered when it is wanted."""
+"""A change of a document in MongoDB, kept as the BSON it came in and decoded when somebody listens."""
 
 from __future__ import annotations
 
+import datetime
+from typing import Any
+
 from brook import documents
-from brook.event import Event, Subscription
+from brook.event import Event, OpenEvent
+from brook.fields import Fields
+from brook.filters import index_keys
+from brook.subscription import Format, Subscription, Types
 
 
 class Change(Event):
     """An insert, update, replace or delete. Its id is the `_data` of its resume token."""
 
-    __slots__ = ("op", "raw")
+    __slots__ = ("operation", "raw")
 
-    def __init__(self, id: str, op: str, raw: bytes) -> None:
+    def __init__(self, id: str, operation: str, raw: bytes) -> None:
         self.id = id
         self.key = id
-        self.op = op
+        self.operation = operation
         self.raw = raw
 
     @property
@@ -22,14 +28,117 @@ class Change(Event):
         """The change event's BSON, and its id."""
         return len(self.raw) + len(self.id)
 
+    def open(self) -> OpenChange:
+        """The change, decoded."""
+        return OpenChange(self)
+
     def frame(self, subscription: Subscription) -> bytes:
-        """The whole document, or a delete's `_id`; nothing for an update whose document is gone."""
-        change = documents.decode(self.raw)
-        # Neither a token nor JSON has a line end in it, so the frame needs no further checks.
-        if self.op == "delete":
-            key = documents.to_json({"_id": change["documentKey"]["_id"]})
-            return f"id: {self.id}\nevent: delete\ndata: {key}\n\n".encode()
-        document = change.get("fullDocument")
-        if document is None:
+        """The change as one subscription wants it; empty when it does not."""
+        return self.open().frame(subscription)
+
+
+class OpenChange(OpenEvent):
+    """A decoded change. Shared by all subscriptions of a batch: what two of them need is made once."""
+
+    __slots__ = ("_change", "_datas", "_id", "_name", "document", "namespace", "operation")
+
+    def __init__(self, change: Change) -> None:
+        self._change = documents.decode(change.raw)
+        self._id = change.id
+        self._datas: dict[tuple[Format, Types, Fields | None, bool], str] = {}
+        self.operation = change.operation
+        ns = self._change["ns"]
+        self.namespace = f"{ns['db']}.{ns['coll']}"
+        # What a filter is asked about: the document after the change, or the one that was deleted.
+        key = "fullDocumentBeforeChange" if change.operation == "delete" else "fullDocument"
+        self.document: documents.Document | None = self._change.get(key)
+
+    def keys(self, path: str) -> set[Any]:
+        """What an equality on a path may look for. Of a deleted document at least its key is known."""
+        known = self.document
+        if known is None and path == "_id":
+            known = self._change["documentKey"]
+        return index_keys(known, path) if known is not None else set()
+
+    def frame(self, subscription: Subscription) -> bytes:
+        """The change as one subscription wants it; empty when it does not."""
+        if not self._concerns(subscription):
             return b""
-        return f"id: {self.id}\ndata: {documents.to_json(document)}\n\n".encode()
+        wish = (subscription.format, subscription.types, subscription.fields, subscription.before)
+        data = self._datas.get(wish)
+        if data is None:
+            data = self._datas[wish] = self._data(subscription)
+        if not data:
+            return b""
+        # Neither a token nor JSON has a line end in it, so the frame needs no further checks.
+        if subscription.format is Format.ENVELOPE:
+            return f"id: {self._id}\nevent: {self.operation}\ndata: {data}\n\n".encode()
+        if self.operation == "delete":
+            return f"id: {self._id}\nevent: delete\ndata: {data}\n\n".encode()
+        return f"id: {self._id}\ndata: {data}\n\n".encode()
+
+    def _concerns(self, wanted: Subscription) -> bool:
+        if wanted.namespaces is not None and self.namespace not in wanted.namespaces:
+            return False
+        if wanted.operations is not None and self.operation not in wanted.operations:
+            return False
+        key = self._change["documentKey"]
+        if wanted.ids is not None and wanted.ids.isdisjoint(index_keys(key, "_id")):
+            return False
+        if wanted.filter is None:
+            return True
+        if self.document is not None:
+            return wanted.filter.matches(self.document)
+        # Of an update whose document is gone nothing can be said; its delete follows.
+        return self.operation == "delete" and wanted.filter.only_about_id and wanted.filter.matches(key)
+
+    def _data(self, wanted: Subscription) -> str:
+        write = documents.to_ejson if wanted.types is Types.EJSON else documents.to_json
+        if wanted.format is Format.ENVELOPE:
+            return write(self._envelope(wanted))
+        if self.operation == "delete":
+            return write({"_id": self._change["documentKey"]["_id"]})
+        # An update whose document is already gone sends nothing: its delete follows.
+        return "" if self.document is None else write(_part(self.document, wanted.fields))
+
+    def _envelope(self, wanted: Subscription) -> documents.Document:
+        change, fields = self._change, wanted.fields
+        document = None if self.operation == "delete" else self.document
+        envelope = {
+            "op": self.operation,
+            "ns": self.namespace,
+            "id": change["documentKey"]["_id"],
+            "doc": None if document is None else _part(document, fields),
+        }
+        if self.operation == "update":
+            if document is None:
+                envelope["gone"] = True
+            envelope["changed"] = _changed(change["updateDescription"], fields)
+        if wanted.before:
+            before = change.get("fullDocumentBeforeChange")
+            envelope["before"] = None if before is None else _part(before, fields)
+        envelope["time"] = documents.rfc3339(_time(change))
+        return envelope
+
+
+def _part(document: documents.Document, fields: Fields | None) -> documents.Document:
+    return document if fields is None else fields.of(document)
+
+
+def _changed(description: documents.Document, fields: Fields | None) -> documents.Document:
+    """What an update did, without what the client does not want to see."""
+    values, unset = description["updatedFields"], description["removedFields"]
+    truncated = description.get("truncatedArrays", [])
+    if fields is not None:
+        values = fields.of_paths(values)
+        unset = [path for path in unset if fields.shows(path)]
+        truncated = [array for array in truncated if fields.shows(array["field"])]
+    return {"set": values, "unset": unset, "truncated": truncated}
+
+
+def _time(change: documents.Document) -> datetime.datetime:
+    """When it happened: servers before 6.0 tell only the second."""
+    if "wallTime" in change:
+        wall: datetime.datetime = change["wallTime"]
+        return wall
+    return datetime.datetime.fromtimestamp(change["clusterTime"].time, datetime.UTC)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 from bson import decode as bson_decode
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -25,6 +25,10 @@ _CODEC: CodecOptions[Document] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+_RELAXED = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
 )
 
 # Passing through subclasses hands Int64 (a subclass of int) to `_plain`, and datetimes because
@@ -45,6 +49,16 @@ def to_json(document: Document) -> str:
     return orjson.dumps(document, default=_plain, option=_OPTIONS).decode()
 
 
+def to_ejson(document: Document) -> str:
+    """A document as compact relaxed Extended JSON (v2), which loses nothing."""
+    return json_util.dumps(document, json_options=_RELAXED, separators=(",", ":"), ensure_ascii=False)
+
+
+def rfc3339(time: datetime.datetime) -> str:
+    """A moment in UTC, with milliseconds: all that BSON keeps."""
+    return f"{time:%Y-%m-%dT%H:%M:%S}".zfill(19) + f".{time.microsecond // 1000:03d}Z"
+
+
 def _plain(value: Any) -> Any:
     """The JSON value for one that JSON does not have."""
     match value:
@@ -53,7 +67,7 @@ def _plain(value: Any) -> Any:
         case Int64():
             return int(value) if -_LARGEST_EXACT <= value <= _LARGEST_EXACT else str(int(value))
         case datetime.datetime():
-            return value.strftime("%Y-%m-%dT%H:%M:%S.").zfill(20) + f"{value.microsecond // 1000:03d}Z"
+            return rfc3339(value)
         case DatetimeMS():
             return int(value)
         case bytes() | Binary():

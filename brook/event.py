@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from brook import sse
+from brook.subscription import Subscription
 
 
 class ResetReason(enum.StrEnum):
@@ -18,17 +20,6 @@ class ResetReason(enum.StrEnum):
     COLLECTION_RENAMED = "collection-renamed"
     DATABASE_DROPPED = "database-dropped"
     OVERSIZED_EVENT = "oversized-event"
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a client asked for. Equal subscriptions share matching and rendering.
-
-    `audience` is 0 for what everybody may hear; a source that plays to each client alone (the demo)
-    gives each its own number, and addresses its batches with it.
-    """
-
-    audience: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,10 +35,24 @@ class Position:
     exact: bool = field(compare=False, default=True)
 
 
-class Event:
+class OpenEvent:
+    """An event made ready to be rendered: what all subscriptions of a batch share."""
+
+    __slots__ = ()
+
+    def frame(self, subscription: Subscription) -> bytes:
+        """The event as one subscription wants it; empty when it does not want it at all."""
+        raise NotImplementedError
+
+    def keys(self, path: str) -> set[Any] | None:
+        """What an equality on a path may look for; None when the event may concern everybody."""
+        return None
+
+
+class Event(OpenEvent):
     """One thing that happened. `id` sorts as a string in log order and becomes the SSE id.
 
-    Subclasses render other things; the list and the history use only `key`, `id`, `size` and `frame`.
+    Subclasses render other things; the list and the history use only `key`, `id`, `size` and `open`.
     """
 
     __slots__ = ("data", "id", "key", "name")
@@ -63,8 +68,12 @@ class Event:
         """Bytes that the event holds on to, about."""
         return len(self.data) + len(self.id)
 
+    def open(self) -> OpenEvent:
+        """The event, ready to be rendered."""
+        return self
+
     def frame(self, subscription: Subscription) -> bytes:
-        """The event as one subscription wants it; empty when it does not want it at all."""
+        """Name, data and id as they are."""
         return sse.frame(self.data, event=self.name, id=self.id)
 
 
@@ -75,16 +84,28 @@ class Reset(Event):
     reset and the next event would come back as a new one and miss what came between.
     """
 
-    __slots__ = ()
+    __slots__ = ("namespace",)
 
-    def __init__(self, reason: ResetReason, *, id: str = "", key: str = "", **facts: str) -> None:
-        data = json.dumps({"reason": reason.value, **facts}, separators=(",", ":"), ensure_ascii=False)
-        super().__init__(id=id, data=data, name="reset", key=key)
+    def __init__(
+        self,
+        reason: ResetReason,
+        *,
+        id: str = "",
+        key: str = "",
+        ns: str | None = None,
+        since: str | None = None,
+    ) -> None:
+        facts = {"reason": reason.value, "ns": ns, "since": since}
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        super().__init__(id=id, data=json.dumps(known, separators=(",", ":")), name="reset", key=key)
+        self.namespace = ns
 
     def frame(self, subscription: Subscription) -> bytes:
         """The reset, and the position from which the stream goes on, if it is known."""
+        if self.namespace is not None and not subscription.hears_of(self.namespace):
+            return b""
         reset = sse.CLEAR_ID + sse.frame(self.data, event=self.name)
-        return reset + sse.checkpoint(self.id) if self.id else reset
+        return reset + sse.checkpoint(self.id) if self.id and subscription.checkpoints else reset
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from brook.event import Event, Position, Subscription
+from brook.event import Event, OpenEvent, Position
+from brook.subscription import Subscription
 
 # A block is what one read returns, and what is rendered and evicted at a time: large enough that a
 # client thousands of events behind needs a few writes, small enough to go into a socket's buffer.
@@ -17,6 +18,10 @@ BLOCK_EVENTS = 256
 
 # What an event costs beyond its payload: the objects that hold it (measured with tracemalloc).
 EVENT_OVERHEAD_BYTES = 400
+
+
+# Blocks that are kept decoded: clients that return together read the same ones, with different wishes.
+OPENED_BLOCKS = 4
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class History:
         self._head = ""
         self._rendered: OrderedDict[tuple[int, int, Subscription], list[bytes]] = OrderedDict()
         self._rendered_bytes = 0
+        self._opened: OrderedDict[tuple[int, int], list[OpenEvent]] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -92,6 +98,7 @@ class History:
         """Forget everything: the log goes on at `position`, and what was before it cannot be reached."""
         self._blocks.clear()
         self._rendered.clear()
+        self._opened.clear()
         self._size = self._rendered_bytes = 0
         self._start = position.key if position else None
         self._head = position.key if position else ""
@@ -131,12 +138,22 @@ class History:
         index = find(self._blocks, key, key=lambda block: block.keys[-1])
         return self._blocks[index] if index < len(self._blocks) else None
 
+    def _open(self, block: _Block) -> list[OpenEvent]:
+        """The block's events, opened once for the subscriptions that read it one after the other."""
+        key = (block.number, len(block.events))
+        opened = self._opened.get(key)
+        if opened is None:
+            opened = self._opened[key] = [event.open() for event in block.events]
+            if len(self._opened) > OPENED_BLOCKS:
+                self._opened.popitem(last=False)
+        return opened
+
     def _frames(self, block: _Block, subscription: Subscription) -> list[bytes]:
         """The block's frames, rendered once however many subscribers read them."""
         key = (block.number, len(block.events), subscription)
         frames = self._rendered.get(key)
         if frames is None:
-            frames = [event.frame(subscription) for event in block.events]
+            frames = [event.frame(subscription) for event in self._open(block)]
             self._rendered[key] = frames
             self._rendered_bytes += sum(map(len, frames))
             while self._rendered_bytes > self._max_bytes // 4:

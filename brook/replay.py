@@ -9,11 +9,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from brook.errors import CannotResume, HistoryLost
-from brook.event import Batch, Position, Reset, ResetReason, Subscription
+from brook.event import Batch, Position, Reset, ResetReason
 from brook.history import History
 from brook.source import Source
 from brook.subscriber import State, Subscriber
 from brook.subscribers import SubscriberList
+from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Replayer:
 
     def _deliver(self, members: set[Subscriber], batch: Batch) -> None:
         keys = [event.key for event in batch.events]
+        opened = [event.open() for event in batch.events]
         end = _end(batch)
         rendered: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
         for member in self._live(members):
@@ -133,7 +135,7 @@ class Replayer:
             index = bisect_right(keys, position.key)
             share = (member.subscription, index)
             if share not in rendered:
-                frames = [event.frame(member.subscription) for event in batch.events[index:]]
+                frames = [event.frame(member.subscription) for event in opened[index:]]
                 rendered[share] = (b"".join(frames), sum(map(bool, frames)))
             data, count = rendered[share]
             member.events += count

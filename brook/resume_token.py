@@ -56,3 +56,8 @@ def just_after(time: ClusterTime) -> ClusterTime:
     """The first cluster time after this one."""
     seconds, increment = time
     return (seconds, increment + 1) if increment < _UINT32 else (seconds + 1, 0)
+
+
+def same_time(one: str, other: str) -> bool:
+    """Whether two tokens have the same cluster time."""
+    return one[:18] == other[:18]

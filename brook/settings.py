@@ -26,6 +26,9 @@ class Settings:
     collection: tuple[str, ...] = _setting(
         ("creatures",), "Collection to watch; repeat it for several, * for all of the database."
     )
+    namespace: tuple[str, ...] = _setting(
+        (), "Further collection to watch, in any database: db.coll, or db.* for all of it; repeatable."
+    )
     heartbeat_seconds: float = _setting(
         15.0, "Silence after which a client is sent a keep-alive.", least=0.1, most=3600
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncGenerator, AsyncIterator
+import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
-from brook.errors import HistoryLost
-from brook.event import Batch, Position, Subscription
+from brook.errors import HistoryLost, InvalidParameter, UnknownStream
+from brook.event import Batch, Position
+from brook.subscription import Subscription
 
 
 class Source(abc.ABC):
@@ -43,9 +45,20 @@ class Source(abc.ABC):
     def welcome(self, subscription: Subscription, since: Position | None) -> None:  # noqa: B027
         """A subscriber has joined; for sources that play to each one alone."""
 
-    def subscription(self) -> Subscription:
-        """What a client that asks for nothing in particular gets."""
+    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
+        """What a client gets that asks for `/stream`, or `/stream/{stream}`, with a query.
+
+        Raises ClientError for what this source does not have.
+        """
+        if stream is not None:
+            raise UnknownStream(f"there is no stream {stream[:100]!r}, only /stream")
+        for name in parameters:
+            raise InvalidParameter(f"unknown parameter {name[:50]!r}; there is: since")
         return Subscription()
+
+    def moment(self, time: datetime.datetime) -> Position:
+        """The place in the log before what happened at a time. Raises InvalidParameter."""
+        raise InvalidParameter("since takes an event id, or now: this source keeps no times")
 
     async def close(self) -> None:  # noqa: B027
         """Give everything back."""

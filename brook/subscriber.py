@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from brook.event import Position, Subscription
+from brook.event import Position
+from brook.subscription import Subscription
 
 Buffer = bytes | memoryview
 Wrap = Callable[[bytes], bytes]

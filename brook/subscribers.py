@@ -59,7 +59,8 @@ class SubscriberList:
         """
         self._empty.clear()
         self._silent[subscriber] = self._clock()
-        opening = sse.retry(self._settings.retry_ms)
+        may_be_empty = subscriber.subscription.checkpoints
+        opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
         if reset is not None:
             opening += reset.frame(subscriber.subscription)
         subscriber.resumed = since is not None
@@ -78,10 +79,8 @@ class SubscriberList:
             self._history.append(batch.events)
         now = self._clock()
         over: list[Subscriber] = []
-        for group in self._groups.hearing(batch.audience):
-            frames = [frame for event in batch.events if (frame := event.frame(group.subscription))]
-            if not frames:
-                continue
+        opened = [event.open() for event in batch.events] if self._groups else []
+        for group, frames in self._groups.frames(batch.audience, opened).items():
             body = b"".join(frames)
             data = group.wrap(body)
             group.events += len(frames)
@@ -275,7 +274,8 @@ class SubscriberList:
     def _keep_alive_frame(self, subscriber: Subscriber) -> bytes:
         """A checkpoint, if it moves the client forward; else a comment."""
         checkpoint = self._checkpoint
-        if subscriber.state is not State.LIVE or subscriber.subscription.audience or checkpoint is None:
+        wanted = subscriber.subscription.checkpoints and not subscriber.subscription.audience
+        if subscriber.state is not State.LIVE or not wanted or checkpoint is None:
             return sse.KEEP_ALIVE
         if checkpoint.key <= max(subscriber.seen, self._groups.of(subscriber).last_key):
             return sse.KEEP_ALIVE

@@ -25,7 +25,7 @@ def routes(service: Service, static_path: Path) -> list[Any]:
     return [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
-        (r"/stream", StreamHandler, {**serves, "framings": framings}),
+        (r"/stream(?:/([^/]+))?", StreamHandler, {**serves, "framings": framings}),
         (r"/healthz", HealthHandler, serves),
         (r"/readyz", ReadyHandler, serves),
         (r".*", NotFoundHandler, serves),

@@ -21,6 +21,7 @@ STATUS = {
     "bad-request": HTTPStatus.BAD_REQUEST,
     "invalid-parameter": HTTPStatus.BAD_REQUEST,
     "invalid-id": HTTPStatus.BAD_REQUEST,
+    "invalid-filter": HTTPStatus.BAD_REQUEST,
     "unknown-stream": HTTPStatus.NOT_FOUND,
     "not-found": HTTPStatus.NOT_FOUND,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,

@@ -1,9 +1,11 @@
-"""`GET /stream`: read the request, join the list, hand over the socket."""
+"""`GET /stream` and `/stream/{name}`: read the request, join the list, hand over the socket."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
+import re
 from functools import partial
 
 from tornado.iostream import StreamClosedError
@@ -17,7 +19,7 @@ from handlers.base import ProblemHandler, Service, cors_headers, problem
 from handlers.connection import StreamConnection
 from handlers.framing import Framings
 
-PARAMETERS = ("since",)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 # What makes a response an event stream, and proxies pass it on as it comes.
 STREAM_HEADERS = {
@@ -36,16 +38,17 @@ class StreamHandler(ProblemHandler):
         super().initialize(service)
         self._framings = framings
 
-    def get(self) -> None:
+    def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from where the client was cut off."""
-        since, reset = self._since()
+        service = self.service
+        parameters = self._parameters()
+        since, reset = self._since(parameters.pop("since", ["now"]))
+        subscription = service.source.subscription(stream, parameters)
         try:
             self._check_ready()
         except WillPass as error:
             self._come_again(error)
             return
-        service = self.service
-        subscription = service.source.subscription()
         connection = self._take_over()
         subscriber = Subscriber(subscription, connection)
         try:
@@ -58,32 +61,44 @@ class StreamHandler(ProblemHandler):
         service.subscribers.add(subscriber, since, reset)
         service.source.welcome(subscription, since)
 
-    def _since(self) -> tuple[Position | None, Reset | None]:
+    def _since(self, values: list[str]) -> tuple[Position | None, Reset | None]:
         """Where to start: the header goes before the parameter, as a browser that comes back sends
         both. A bad header gets a reset, as any error would stop the browser for good.
         """
-        parameter = self._arguments().get("since", "now")
+        if len(values) > 1:
+            raise InvalidParameter(f"the parameter 'since' is given {len(values)} times")
+        parameter = self._position(values[0])
         if header := self.request.headers.get("Last-Event-ID", ""):
             try:
                 return self.service.source.position(header), None
             except InvalidId:
                 return None, Reset(ResetReason.INVALID_ID, since=header[:SINCE_CHARACTERS])
-        return (None if parameter == "now" else self.service.source.position(parameter)), None
+        return parameter, None
 
-    def _arguments(self) -> dict[str, str]:
-        """The query, each parameter once. A misspelt one must never mean "everything"."""
-        arguments = {}
-        for name, values in self.request.query_arguments.items():
-            if name not in PARAMETERS:
-                known = ", ".join(PARAMETERS)
-                raise InvalidParameter(f"unknown parameter {name[:50]!r}; there is: {known}")
-            if len(values) > 1:
-                raise InvalidParameter(f"the parameter {name!r} is given {len(values)} times")
+    def _position(self, text: str) -> Position | None:
+        """The place that `since` names: an id, a time, or now."""
+        if text == "now":
+            return None
+        if _TIME.match(text):
             try:
-                arguments[name] = values[0].decode()
-            except UnicodeDecodeError:
-                raise InvalidParameter(f"the parameter {name!r} is not UTF-8") from None
-        return arguments
+                # A plus sign in a query is a space, and nobody remembers to encode it.
+                time = datetime.datetime.fromisoformat(text.replace(" ", "+"))
+            except ValueError:
+                raise InvalidParameter(f"since={text[:50]!r} is not an RFC 3339 time") from None
+            if time.tzinfo is None:
+                raise InvalidParameter(f"since={text[:50]!r} needs a time zone, such as Z")
+            return self.service.source.moment(time)
+        return self.service.source.position(text)
+
+    def _parameters(self) -> dict[str, list[str]]:
+        """The query as text."""
+        try:
+            return {
+                name: [value.decode() for value in values]
+                for name, values in self.request.query_arguments.items()
+            }
+        except UnicodeDecodeError:
+            raise InvalidParameter("the query is not UTF-8") from None
 
     def _check_ready(self) -> None:
         if self.service.draining:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import heapq
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from brook.errors import InvalidId
-from brook.event import Batch, Event, Position, Subscription
+from brook.event import Batch, Event, Position
 from brook.source import Source
+from brook.subscription import Subscription
 
 SCRIPT = (
     # seconds after the connection opened, id, data
@@ -34,9 +36,10 @@ class DemoSource(Source):
         self._order = itertools.count()
         self._more = asyncio.Event()
 
-    def subscription(self) -> Subscription:
-        """A hearing of one's own."""
-        return Subscription(audience=next(self._audiences))
+    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
+        """A hearing of one's own; there is nothing to choose."""
+        plain = super().subscription(stream, parameters)
+        return dataclasses.replace(plain, audience=next(self._audiences))
 
     def position(self, id: str) -> Position:
         """A line of the script."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import time as wall_clock
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import PyMongoError
 
-from brook import resume_token
-from brook.errors import HistoryLost, OperatorError, UnknownPosition
+from brook import query, resume_token
+from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
 from brook.event import Batch, Position, Reset, ResetReason
+from brook.namespaces import Namespaces
 from brook.resume_token import ClusterTime
 from brook.settings import Settings
 from brook.source import Source
+from brook.subscription import Subscription
 from sources import mongo_errors
 from sources.mongo_tail import Tail, pipeline
 
@@ -34,10 +37,17 @@ _CLIENT_OPTIONS: dict[str, Any] = {
     "connectTimeoutMS": 5_000,
     "serverSelectionTimeoutMS": 5_000,
     "socketTimeoutMS": 10_000,
+    # Documents stay BSON until somebody listens.
+    "document_class": RawBSONDocument,
 }
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MOST_SECONDS = 5.0
+
+EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
+
+# MongoDB 6.0, the first that keeps documents as they were before a change.
+PRE_IMAGES_WIRE_VERSION = 17
 
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
@@ -53,10 +63,13 @@ class MongoSource(Source):
     def __init__(self, uri: str, settings: Settings) -> None:
         self._settings = settings
         self._client = _client(uri)
-        codec = CodecOptions(document_class=RawBSONDocument)
-        self._database: Any = self._client.get_database(settings.database, codec_options=codec)
+        self._namespaces = Namespaces(settings.database, settings.collection, settings.namespace)
+        several = len(self._namespaces.by_database) > 1
+        # Several databases need the deployment's stream, and the privilege for it: it is still one cursor.
+        self._watched: Any = self._client if several else self._client.get_database(settings.database)
         self._executor = ThreadPoolExecutor(1 + settings.replay_cursors, thread_name_prefix="mongo")
         self._sharded = False
+        self._has_before = False
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
 
@@ -65,6 +78,7 @@ class MongoSource(Source):
         try:
             hello = await self._client.admin.command("hello")
             self._sharded = hello.get("msg") == "isdbgrid"
+            self._has_before = hello["maxWireVersion"] >= PRE_IMAGES_WIRE_VERSION
             if "setName" not in hello and not self._sharded:
                 raise OperatorError(mongo_errors.STANDALONE)
             log.info("connected to the database %s", self._settings.database)
@@ -84,8 +98,7 @@ class MongoSource(Source):
                 yield batch
                 if batch.checkpoint is not None and batch.checkpoint >= end:
                     break
-        names = ", ".join(self._settings.collection)
-        log.info("the change stream started on %s.%s", self._settings.database, names)
+        log.info("the change stream started on %s", self._namespaces)
 
     async def events(self) -> AsyncIterator[Batch]:
         """Every change, for ever. Where the log has a gap, everybody is reset once, and it goes on."""
@@ -102,7 +115,10 @@ class MongoSource(Source):
         position names comes by, if there is one, and whoever reads this can see that it exists.
         """
         time = resume_token.cluster_time(after.key)
-        if time > await self._patiently(self._now):
+        now = await self._patiently(self._now)
+        # A client's own time is by the clock, and an idle deployment's last operation some seconds old.
+        latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
+        if time > latest:
             raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
         tail = self._tail(time if after.exact else resume_token.just_after(time))
         try:
@@ -114,6 +130,17 @@ class MongoSource(Source):
     def position(self, id: str) -> Position:
         """The place that a resume token or a checkpoint names. Raises InvalidId."""
         return resume_token.position(id)
+
+    def moment(self, time: datetime.datetime) -> Position:
+        """The end of the second before: positions in the log count whole seconds."""
+        now = datetime.datetime.now(datetime.UTC)
+        if not EARLIEST <= time <= now:
+            raise InvalidParameter(f"since={time.isoformat()} is not a time between 1970 and now")
+        return resume_token.checkpoint(resume_token.just_before((int(time.timestamp()), 0)))
+
+    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
+        """What a query means for the collections that the operator named."""
+        return query.subscription(self._namespaces, stream, parameters)
 
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
@@ -191,8 +218,10 @@ class MongoSource(Source):
         return tail
 
     def _tail(self, start: ClusterTime) -> Tail:
-        stages = pipeline(self._settings.collection)
-        return Tail(self._database, stages, self._executor, start=start, sharded=self._sharded)
+        stages = pipeline(self._namespaces)
+        return Tail(
+            self._watched, stages, self._executor, start=start, sharded=self._sharded, before=self._has_before
+        )
 
     def _opened_tail(self) -> Tail:
         assert self._live is not None  # open() was called

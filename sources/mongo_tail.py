@@ -9,11 +9,12 @@ from typing import Any
 
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
 from brook import resume_token
 from brook.change import Change
 from brook.event import Batch, Event, Position, Reset, ResetReason
+from brook.namespaces import ALL, Namespaces
 from brook.resume_token import ClusterTime
 
 # How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint
@@ -34,34 +35,50 @@ _RESETS = {
 # All that is needed to get past a change that is too large to be sent.
 _SLIM = {"$project": {"_id": 1, "operationType": 1, "ns": 1}}
 
-Database = AsyncIOMotorDatabase[RawBSONDocument]
+Watched = AsyncIOMotorDatabase[RawBSONDocument] | AsyncIOMotorClient[RawBSONDocument]
 Pipeline = Sequence[Mapping[str, Any]]
 
 
-def pipeline(collections: Sequence[str]) -> Pipeline:
+def pipeline(namespaces: Namespaces) -> Pipeline:
     """The operator's list, and what drops, renames and dropDatabase need. Never a client's filter:
     it would keep back the very event that a client's resume token names.
     """
-    if "*" in collections:
-        return []
-    names = {"$in": list(collections)}
-    whole_database = {"operationType": {"$in": ["dropDatabase", "invalidate"]}}
-    return [{"$match": {"$or": [{"ns.coll": names}, {"to.coll": names}, whole_database]}}]
+    wanted: list[dict[str, Any]] = []
+    for database, collections in namespaces.by_database.items():
+        if ALL in collections:
+            wanted += [{"ns.db": database}, {"to.db": database}]
+        else:
+            names = {"$in": sorted(collections)}
+            wanted += [{"ns.db": database, "ns.coll": names}, {"to.db": database, "to.coll": names}]
+            wanted.append({"operationType": "dropDatabase", "ns.db": database})
+    # The stream of a dropped database ends with this; it has no namespace.
+    return [{"$match": {"$or": [*wanted, {"operationType": "invalidate"}]}}]
 
 
 class Tail:
     """A change stream and where it is. A read that fails moves nothing: close, and read again."""
 
     def __init__(
-        self, database: Database, pipeline: Pipeline, executor: Executor, *, start: ClusterTime, sharded: bool
+        self,
+        watched: Watched,
+        pipeline: Pipeline,
+        executor: Executor,
+        *,
+        start: ClusterTime,
+        sharded: bool,
+        before: bool,
     ) -> None:
-        self._database = database
+        self._watched = watched
         self._pipeline = pipeline
         self._executor = executor
         self._sharded = sharded
+        # Asked of a server before 6.0, even "whenAvailable" is an error.
+        self._before: dict[str, Any] = {"full_document_before_change": "whenAvailable"} if before else {}
         self._where: dict[str, Any] = {"start_at_operation_time": Timestamp(*start)}
         self._last_event = ""
         self._stream: Any = None
+        self._held: RawBSONDocument | None = None
+        """Read, but not yielded yet; a read from `_where` would bring it again."""
         self.start = start
         """The cluster time of the first event that it can yield."""
         self.careful = False
@@ -69,9 +86,10 @@ class Tail:
 
     async def open(self) -> None:
         """Open the cursor. Raises PyMongoError."""
-        stream: Any = self._database.watch(
+        stream: Any = self._watched.watch(
             self._pipeline,
             full_document="updateLookup",
+            **self._before,
             max_await_time_ms=AWAIT_MS,
             batch_size=1 if self.careful else None,
             **self._where,
@@ -85,8 +103,9 @@ class Tail:
             await self.open()
         loop = asyncio.get_running_loop()
         most = 1 if self.careful else BATCH_CHANGES
-        drained = await loop.run_in_executor(self._executor, _drain, self._stream.delegate, most)
-        events, last_event, token, alive = drained
+        held, self._held = self._held, None
+        drained = await loop.run_in_executor(self._executor, _drain, self._stream.delegate, most, held)
+        events, last_event, token, alive, self._held = drained
         checkpoint = self._checkpoint(token, last_event)
         if token:
             self._where = {"start_after": {"_data": token}}
@@ -98,7 +117,7 @@ class Tail:
     async def skip(self) -> Reset:
         """Get past the next change, which is too large to be read, and tell of it."""
         await self.close()
-        async with self._database.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
+        async with self._watched.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
             change: Any = await stream.next()
         token = change["_id"]["_data"]
         self._where = {"start_after": {"_data": token}}
@@ -111,6 +130,7 @@ class Tail:
     async def close(self) -> None:
         """Give the cursor back; `read` opens a new one at the same place."""
         stream, self._stream = self._stream, None
+        self._held = None
         if stream is not None:
             await stream.close()
 
@@ -129,29 +149,36 @@ class Tail:
         return resume_token.checkpoint(resume_token.just_before(time))
 
 
-def _drain(stream: Any, most: int) -> tuple[list[Event], str, str, bool]:
+def _drain(
+    stream: Any, most: int, change: RawBSONDocument | None
+) -> tuple[list[Event], str, str, bool, RawBSONDocument | None]:
     """What the driver has buffered, after at most one getMore: events, the last change's token, the
-    stream's own, and whether it lives on. Runs in a thread.
+    stream's own, whether it lives on, and a change that belongs to the next batch. Runs in a thread.
 
     It must stop at what is buffered: `try_next` on a drained cursor waits for the server, and what
-    was read already would wait with it.
+    was read already would wait with it. Beyond the bounds it goes on to the end of a transaction,
+    whose changes share a cluster time: half of one must not be seen.
     """
     events: list[Event] = []
     last = ""
     size = 0
-    change = stream.try_next()
+    if change is None:
+        change = stream.try_next()
     while change is not None:
-        last = change["_id"]["_data"]
-        event = _event(change, last)
+        token: str = change["_id"]["_data"]
+        full = len(events) >= most or size >= BATCH_BYTES
+        if full and not resume_token.same_time(token, last):
+            return events, last, last, True, change
+        last = token
+        event = _event(change, token)
         if event is not None:
             events.append(event)
             size += event.size
-        if len(events) >= most or size >= BATCH_BYTES or not stream._cursor._has_next():
+        if not stream._cursor._has_next():
             break
         change = stream.try_next()
-    token = stream.resume_token
-    # In the middle of what is buffered the driver's token is the last change's.
-    return events, last, token["_data"] if token else "", stream.alive
+    resume = stream.resume_token
+    return events, last, resume["_data"] if resume else "", stream.alive, None
 
 
 def _event(change: RawBSONDocument, token: str) -> Event | None:

@@ -1,0 +1,126 @@
+"""What a request's query means for a stream of documents."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from bson import ObjectId
+
+from brook.comparison import Key
+from brook.errors import InvalidParameter
+from brook.fields import Fields
+from brook.filters import Filter, index_keys
+from brook.namespaces import Namespaces
+from brook.subscription import OPERATIONS, Format, Subscription, Types
+
+PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints")
+REPEATABLE = ("ns", "id")
+
+# How often a repeatable parameter may come. Each costs a look-up a change.
+MOST_REPEATED = 200
+
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def subscription(
+    namespaces: Namespaces, stream: str | None, parameters: Mapping[str, Sequence[str]]
+) -> Subscription:
+    """The subscription for `/stream`, or `/stream/{stream}`, with these parameters.
+
+    Raises InvalidParameter, InvalidFilter or UnknownStream: a misspelt wish must never mean "everything".
+    """
+    for name, values in parameters.items():
+        if name not in PARAMETERS:
+            raise InvalidParameter(
+                f"unknown parameter {name[:50]!r}; there are: since, {', '.join(PARAMETERS)}"
+            )
+        if len(values) > (MOST_REPEATED if name in REPEATABLE else 1):
+            raise InvalidParameter(f"the parameter {name!r} is given {len(values)} times")
+    one = {name: values[0] for name, values in parameters.items()}
+    wanted = _namespaces(namespaces, stream, parameters.get("ns", ()))
+    format = _format(one.get("format"), several="ns" in parameters)
+    before = _flag(one, "before", default=False)
+    if before and format is Format.PLAIN:
+        raise InvalidParameter("before=1 needs format=envelope: a plain frame has room for one document only")
+    return Subscription(
+        namespaces=wanted,
+        operations=_operations(one["ops"]) if "ops" in one else None,
+        ids=_ids(parameters["id"]) if "id" in parameters else None,
+        filter=Filter.parse(one["filter"]) if "filter" in one else None,
+        fields=Fields.parse(one["fields"]) if "fields" in one else None,
+        format=format,
+        types=_choice(Types, one.get("types", Types.JSON), "types"),
+        before=before,
+        checkpoints=_flag(one, "checkpoints", default=True),
+    )
+
+
+def _namespaces(known: Namespaces, stream: str | None, names: Sequence[str]) -> frozenset[str] | None:
+    if stream is not None:
+        if names:
+            raise InvalidParameter("ns goes with /stream only; here the path names the collection")
+        return frozenset([known.find(stream)])
+    return frozenset(map(known.find, names)) or None
+
+
+def _format(text: str | None, *, several: bool) -> Format:
+    """`ns` implies the envelope: a plain frame does not say which collection it is about."""
+    if text is None:
+        return Format.ENVELOPE if several else Format.PLAIN
+    format = _choice(Format, text, "format")
+    if several and format is Format.PLAIN:
+        raise InvalidParameter(
+            "ns needs format=envelope: a plain frame does not say which collection it is about"
+        )
+    return format
+
+
+def _operations(text: str) -> frozenset[str] | None:
+    names = text.split(",")
+    for name in names:
+        if name not in OPERATIONS:
+            raise InvalidParameter(f"ops: {name[:50]!r} is none of {', '.join(OPERATIONS)}")
+    wanted = frozenset(names)
+    return None if wanted == frozenset(OPERATIONS) else wanted
+
+
+def _ids(texts: Sequence[str]) -> frozenset[Key]:
+    """What these texts may mean: 24 hexadecimal digits an ObjectId; otherwise the text itself, and
+    the whole number or the UUID that it reads as.
+    """
+    keys: set[Key] = set()
+    for text in texts:
+        meanings: list[object] = [text]
+        if _OBJECT_ID.fullmatch(text):
+            meanings = [ObjectId(text)]
+        elif _WHOLE_NUMBER.fullmatch(text):
+            meanings.append(int(text))
+        elif _UUID.fullmatch(text):
+            meanings.append(UUID(text))
+        for meaning in meanings:
+            keys |= index_keys({"_id": meaning}, "_id")
+    return frozenset(keys)
+
+
+def _choice(kind: type[Choice], text: str, name: str) -> Choice:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidParameter(f"{name} is one of {', '.join(kind)}, got {text[:50]!r}") from None
+
+
+def _flag(one: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = one.get(name)
+    if text is None:
+        return default
+    if text not in ("0", "1"):
+        raise InvalidParameter(f"{name} is 0 or 1, got {text[:50]!r}")
+    return text == "1"

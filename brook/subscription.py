@@ -1,0 +1,69 @@
+"""What a client asked for, in a form in which equal wishes are equal values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from brook.fields import Fields
+
+if TYPE_CHECKING:  # filters know BSON, and the demo must do without
+    from brook.comparison import Key
+    from brook.filters import Filter
+
+OPERATIONS = ("insert", "update", "replace", "delete")
+
+
+class Format(enum.StrEnum):
+    """What a frame's data holds."""
+
+    PLAIN = "plain"
+    ENVELOPE = "envelope"
+
+
+class Types(enum.StrEnum):
+    """How values that JSON does not have are written."""
+
+    JSON = "json"
+    EJSON = "ejson"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a request means. Equal subscriptions share matching, rendering and bytes.
+
+    `None` stands for everything. `audience` is 0 for what everybody may hear; a source that plays to
+    each client alone (the demo) gives each its own number, and addresses its batches with it.
+    """
+
+    audience: int = 0
+    namespaces: frozenset[str] | None = None
+    operations: frozenset[str] | None = None
+    ids: frozenset[Key] | None = None
+    filter: Filter | None = None
+    fields: Fields | None = None
+    format: Format = Format.PLAIN
+    types: Types = Types.JSON
+    before: bool = False
+    checkpoints: bool = True
+    """Whether blocks without data may be sent."""
+
+    @property
+    def index(self) -> tuple[str, Collection[Hashable]] | None:
+        """A path and the values of which an event must have one there; None where it is not so simple."""
+        if self.audience:
+            return None
+        if self.ids is not None:
+            return "_id", self.ids
+        if self.filter is not None and self.filter.equalities:
+            # The condition with the fewest values tells apart the most.
+            return min(self.filter.equalities.items(), key=lambda condition: len(condition[1]))
+        return None
+
+    def hears_of(self, namespace: str) -> bool:
+        """Whether something about a collection, or a whole database, concerns this subscription."""
+        if self.namespaces is None or namespace in self.namespaces:
+            return True
+        return any(name.startswith(namespace + ".") for name in self.namespaces)
