@@ -13,7 +13,7 @@ from brook.errors import InvalidId
 from brook.event import Position
 
 _TOKEN = re.compile(r"82[0-9A-F]{16}(?:[0-9A-F]{2})+")
-_CHECKPOINT = re.compile(r"t(\d{1,10})\.(\d{1,10})")
+_CHECKPOINT = re.compile(r"t([0-9]{1,10})\.([0-9]{1,10})")
 _UINT32 = 2**32 - 1
 
 ClusterTime = tuple[int, int]

@@ -136,9 +136,12 @@ class SubscriberList:
             return
         subscriber.waiting = False
         self._stuck.pop(subscriber, None)
-        if subscriber.queue:
+        # The socket may take several pieces at once; whoever offers more must find the queue empty.
+        while subscriber.queue and not subscriber.waiting:
             self._write(subscriber, subscriber.take(), self._clock())
-        elif subscriber.state is State.CLOSING:
+        if subscriber.waiting:
+            return
+        if subscriber.state is State.CLOSING:
             subscriber.connection.close()
         elif subscriber.state is State.CATCHING_UP:
             self.catch_up(subscriber)

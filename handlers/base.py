@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -15,6 +16,8 @@ from brook.feed import Feed
 from brook.settings import Settings
 from brook.source import Source
 from brook.subscribers import SubscriberList
+
+log = logging.getLogger(__name__)
 
 # The only place where HTTP statuses are given to errors.
 STATUS = {
@@ -113,7 +116,8 @@ class ProblemHandler(tornado.web.RequestHandler):
     ) -> None:
         """Faults of ours only: a client's is told to the client."""
         if not isinstance(value, (ClientError, tornado.web.HTTPError)):
-            super().log_exception(typ, value, tb)
+            # Tornado's own line has the query in it, and that an id, and that a document's _id.
+            log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
     def _common_headers(self) -> None:
         self.clear_header("Server")

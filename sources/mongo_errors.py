@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pymongo.errors import (
@@ -21,6 +22,9 @@ AUTHENTICATION_FAILED = 18
 CHANGE_STREAM_FATAL = 280
 CHANGE_STREAM_HISTORY_LOST = 286
 BSON_OBJECT_TOO_LARGE = 10334
+
+# MongoDB quotes resume tokens in its messages, and a token holds its document's _id.
+_TOKEN = re.compile(r"82[0-9A-F]{16,}")
 
 STANDALONE = (
     "this mongod is a standalone, and change streams need a replica set: restart it with "
@@ -47,9 +51,8 @@ def is_lost(error: PyMongoError) -> bool:
 
 def one_line(error: PyMongoError) -> str:
     """An error for a log line: its kind, and the beginning of its text."""
-    return (
-        f"{type(error).__name__}: {str(error).partition(', full error')[0].partition(', Timeout:')[0][:200]}"
-    )
+    text = _TOKEN.sub("82...", str(error)).partition(", full error")[0].partition(", Timeout:")[0]
+    return f"{type(error).__name__}: {text[:200]}"
 
 
 def malformed(error: Exception, uri: str) -> OperatorError:
