@@ -1,8 +1,9 @@
-"""The live subscribers, by what makes their bytes the same, and who of them an event concerns."""
+"""The live subscribers, by what they asked for, and who of them an event concerns."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, MutableMapping, Sequence
+from typing import Any
 
 from brook.event import OpenEvent
 from brook.subscriber import Subscriber, Wrap
@@ -10,14 +11,16 @@ from brook.subscription import Subscription
 
 
 class Group:
-    """Subscribers that get the same bytes, and what these came to since the group exists."""
+    """The subscribers of one subscription, and what they were sent since the group exists.
 
-    __slots__ = ("bytes", "events", "last_key", "members", "subscription", "wrap")
+    Those with the same framing are sent the same bytes.
+    """
 
-    def __init__(self, subscription: Subscription, wrap: Wrap) -> None:
+    __slots__ = ("bytes", "events", "last_key", "members", "subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.wrap = wrap
-        self.members: dict[Subscriber, None] = {}
+        self.members: dict[Wrap, dict[Subscriber, None]] = {}
         self.events = 0
         self.bytes = 0
         self.last_key = ""
@@ -31,8 +34,7 @@ class Groups:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[int, dict[tuple[Subscription, Wrap], Group]] = {}
-        """All, by audience."""
+        self._groups: dict[Subscription, Group] = {}
         self._scanned: dict[int, dict[Group, None]] = {}
         """Those that must be asked about every event, by audience."""
         self._indexed: dict[str, dict[Hashable, dict[Group, None]]] = {}
@@ -40,6 +42,10 @@ class Groups:
 
     def __bool__(self) -> bool:
         return bool(self._groups)
+
+    def of(self, subscriber: Subscriber) -> Group:
+        """The group of a live subscriber."""
+        return self._groups[subscriber.subscription]
 
     def frames(self, audience: int, events: Sequence[OpenEvent]) -> dict[Group, list[bytes]]:
         """What a batch is for each group that it concerns, rendered once a group."""
@@ -50,33 +56,15 @@ class Groups:
                     frames.setdefault(group, []).append(frame)
         return frames
 
-    def _concerned(self, audience: int, event: OpenEvent) -> Iterable[Group]:
-        """The groups that want an event, and maybe others."""
-        scanned = self._scanned.get(audience, {})
-        if not self._indexed:
-            return scanned
-        found = dict(scanned)
-        for path, by_value in self._indexed.items():
-            keys = event.keys(path)
-            for key in by_value if keys is None else keys:
-                found.update(by_value.get(key, {}))
-        return found
-
-    def of(self, subscriber: Subscriber) -> Group:
-        """The group of a live subscriber."""
-        subscription, wrap = subscriber.subscription, subscriber.connection.wrap
-        return self._groups[subscription.audience][subscription, wrap]
-
     def join(self, subscriber: Subscriber) -> None:
         """Make a subscriber live."""
-        subscription, wrap = subscriber.subscription, subscriber.connection.wrap
-        groups = self._groups.setdefault(subscription.audience, {})
-        group = groups.get((subscription, wrap))
+        subscription = subscriber.subscription
+        group = self._groups.get(subscription)
         if group is None:
-            group = groups[subscription, wrap] = Group(subscription, wrap)
-            for place in self._places(group):
+            group = self._groups[subscription] = Group(subscription)
+            for place in self._places(subscription):
                 place[group] = None
-        group.members[subscriber] = None
+        group.members.setdefault(subscriber.connection.wrap, {})[subscriber] = None
         # What came before does not count; `leave` adds up to then.
         subscriber.events -= group.events
         subscriber.bytes -= group.bytes
@@ -84,37 +72,51 @@ class Groups:
     def leave(self, subscriber: Subscriber) -> None:
         """Make a live subscriber one no more, and give it its counts."""
         group = self.of(subscriber)
-        del group.members[subscriber]
+        members = group.members[subscriber.connection.wrap]
+        del members[subscriber]
+        if not members:
+            del group.members[subscriber.connection.wrap]
         subscriber.events += group.events
         subscriber.bytes += group.bytes
         subscriber.seen = max(subscriber.seen, group.last_key)
         if not group.members:
             self._forget(group)
 
-    def _forget(self, group: Group) -> None:
-        subscription = group.subscription
-        for place in self._places(group):
-            del place[group]
-        del self._groups[subscription.audience][subscription, group.wrap]
-        if not self._groups[subscription.audience]:
-            del self._groups[subscription.audience]
-        # What is empty is removed too: a client's values must not stay behind.
-        if (index := subscription.index) is None:
-            if not self._scanned[subscription.audience]:
-                del self._scanned[subscription.audience]
-            return
-        path, keys = index
-        for key in keys:
-            if not self._indexed[path][key]:
-                del self._indexed[path][key]
-        if not self._indexed[path]:
-            del self._indexed[path]
+    def _concerned(self, audience: int, event: OpenEvent) -> Iterable[Group]:
+        """The groups that want an event, and maybe others."""
+        scanned = self._scanned.get(audience, {})
+        if audience or not self._indexed:
+            return scanned
+        found = dict(scanned)
+        for path, by_value in self._indexed.items():
+            values = event.keys(path)
+            for value in by_value if values is None else values:
+                found.update(by_value.get(value, {}))
+        return found
 
-    def _places(self, group: Group) -> list[dict[Group, None]]:
+    def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
         """Where a group is found: under each of the values that it asks for, or among the scanned."""
-        index = group.subscription.index
-        if index is None:
-            return [self._scanned.setdefault(group.subscription.audience, {})]
-        path, keys = index
+        if subscription.index is None:
+            return [self._scanned.setdefault(subscription.audience, {})]
+        path, values = subscription.index
         by_value = self._indexed.setdefault(path, {})
-        return [by_value.setdefault(key, {}) for key in keys]
+        return [by_value.setdefault(value, {}) for value in values]
+
+    def _forget(self, group: Group) -> None:
+        """Remove a group, and every place that is empty without it: clients choose the values."""
+        subscription = group.subscription
+        del self._groups[subscription]
+        for place in self._places(subscription):
+            del place[group]
+        if subscription.index is None:
+            _prune(self._scanned, [subscription.audience])
+        else:
+            path, values = subscription.index
+            _prune(self._indexed[path], values)
+            _prune(self._indexed, [path])
+
+
+def _prune(places: MutableMapping[Any, Any], keys: Iterable[Hashable]) -> None:
+    for key in keys:
+        if not places[key]:
+            del places[key]

@@ -16,6 +16,10 @@ from brook.subscription import Subscription
 BLOCK_BYTES = 64 * 1024
 BLOCK_EVENTS = 256
 
+# A block is forgotten when its newest event is too old: by then its oldest one is over the age by at
+# most this part of it.
+BLOCKS_PER_AGE = 10
+
 # What an event costs beyond its payload: the objects that hold it (measured with tracemalloc).
 EVENT_OVERHEAD_BYTES = 400
 
@@ -28,12 +32,15 @@ OPENED_BLOCKS = 4
 class _Block:
     number: int
     born: float
+    touched: float = 0.0
+    """When its newest event came."""
     events: list[Event] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     size: int = 0
 
-    def full(self) -> bool:
-        return self.size >= BLOCK_BYTES or len(self.events) >= BLOCK_EVENTS
+    def full(self, oldest: float) -> bool:
+        """Whether the next event begins another block; also when this one was begun before `oldest`."""
+        return self.size >= BLOCK_BYTES or len(self.events) >= BLOCK_EVENTS or self.born < oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,11 @@ class History:
         self._opened: OrderedDict[tuple[int, int], list[OpenEvent]] = OrderedDict()
 
     @property
+    def head(self) -> str:
+        """The key up to which everything is known."""
+        return self._head
+
+    @property
     def size(self) -> int:
         """Bytes held by events, about."""
         return self._size
@@ -77,11 +89,13 @@ class History:
 
     def append(self, events: Iterable[Event]) -> None:
         """Remember events, which must follow in log order what is here; forget the oldest ones."""
+        now = self._clock()
         for event in events:
-            if not self._blocks or self._blocks[-1].full():
-                self._blocks.append(_Block(self._next_number, self._clock()))
+            if not self._blocks or self._blocks[-1].full(now - self._max_seconds / BLOCKS_PER_AGE):
+                self._blocks.append(_Block(self._next_number, now))
                 self._next_number += 1
             block = self._blocks[-1]
+            block.touched = now
             size = event.size + EVENT_OVERHEAD_BYTES
             block.events.append(event)
             block.keys.append(event.key)
@@ -106,22 +120,24 @@ class History:
     def expire(self) -> None:
         """Forget what is over the bounds."""
         oldest = self._clock() - self._max_seconds
-        while self._blocks and (self._size > self._max_bytes or self._blocks[0].born < oldest):
+        while self._blocks and (self._size > self._max_bytes or self._blocks[0].touched < oldest):
             block = self._blocks.pop(0)
             self._size -= block.size
             self._start = block.keys[-1]
 
     def covers(self, position: Position) -> bool:
         """Whether every event after `position` is here, and the position itself is known to exist."""
-        if self._start is not None and position.key == self._start:
+        if self._start is not None and not position.exact and self._start < position.key <= self._head:
             return True
-        if position.exact:
-            block = self._block_after(position.key, inclusive=True)
-            if block is None:
-                return False
-            index = bisect_right(block.keys, position.key) - 1
-            return index >= 0 and block.events[index].id == position.id
-        return self._start is not None and self._start < position.key <= self._head
+        if position.key == self._start:
+            return True
+        block = self._block_after(position.key, inclusive=True)
+        if block is None:
+            return False
+        index = bisect_right(block.keys, position.key) - 1
+        if index < 0 or block.keys[index] != position.key:
+            return False
+        return block.events[index].id == position.id or not position.exact
 
     def read(self, after: str, subscription: Subscription) -> Chunk | None:
         """The frames that follow key `after`, at most a block of them; None when nothing follows."""
@@ -155,10 +171,17 @@ class History:
         if frames is None:
             frames = [event.frame(subscription) for event in self._open(block)]
             self._rendered[key] = frames
-            self._rendered_bytes += sum(map(len, frames))
+            self._rendered_bytes += _cost(frames)
             while self._rendered_bytes > self._max_bytes // 4:
                 _, forgotten = self._rendered.popitem(last=False)
-                self._rendered_bytes -= sum(map(len, forgotten))
+                self._rendered_bytes -= _cost(forgotten)
         else:
             self._rendered.move_to_end(key)
         return frames
+
+
+def _cost(frames: list[bytes]) -> int:
+    """Bytes that a list of frames takes: a reference for each, an object for those that are not empty,
+    and what keeps the list.
+    """
+    return 400 + sum(8 + len(frame) + (33 if frame else 0) for frame in frames)

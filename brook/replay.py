@@ -7,6 +7,7 @@ import contextlib
 import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from typing import Any
 
 from brook.errors import CannotResume, HistoryLost
 from brook.event import Batch, Position, Reset, ResetReason
@@ -44,25 +45,32 @@ class Replayer:
         self._history = history
         self._cursors = cursors
         self._waiting: dict[Subscriber, None] = {}
-        self._workers: set[asyncio.Task[None]] = set()
+        self._reading: list[set[Subscriber]] = []
+        self._workers: set[asyncio.Task[Any] | None] = set()
         self._probing = False
         subscribers.behind = self.add
+        subscribers.left = self.discard
 
     def add(self, subscriber: Subscriber) -> None:
         """Take a subscriber in state REPLAYING. Never awaits."""
         self._waiting[subscriber] = None
         self._engage()
 
+    def discard(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber that has left."""
+        self._waiting.pop(subscriber, None)
+        for members in self._reading:
+            members.discard(subscriber)
+
     def _engage(self) -> None:
         """Put another worker to work, if there may be one."""
-        if len(self._workers) < self._cursors:
+        if self._waiting and len(self._workers) < self._cursors:
             worker = asyncio.create_task(self._work(), name="replay")
             self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
 
     async def close(self) -> None:
         """Stop reading; those who wait stay where they are."""
-        workers = list(self._workers)
+        workers = [worker for worker in self._workers if worker is not None]
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
@@ -70,34 +78,47 @@ class Replayer:
     async def _work(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         while members := self._take():
+            self._reading.append(members)
             try:
                 await self._replay(members)
             except Exception:
                 # Nobody awaits a worker: its members would wait for ever.
                 log.exception("a replay failed; its clients are cut off and will come back")
-                for member in members:
+                for member in list(members):
                     member.connection.close()
                     self._subscribers.remove(member)
+            finally:
+                self._reading = [others for others in self._reading if others is not members]
+        # At once, and not when the task is done: who is added in between needs a worker.
+        self._workers.discard(asyncio.current_task())
 
     def _take(self) -> set[Subscriber]:
-        """The subscribers for the next replay: all that wait.
+        """The subscribers for the next replay: all that wait and are behind the history.
 
         After a position turned out to be lost, the older half is left waiting: however many come
-        back with lost positions, the log's beginning is found in a few steps.
+        back with lost positions, the log's beginning is found in a few steps. Positions ahead of the
+        history, which another server gave out or nobody did, come last, and the latest first: each has
+        to be checked by itself, unless the history reaches it before.
         """
+        self._release(self._waiting)
         waiting = sorted(self._live(self._waiting), key=_key)
-        first = len(waiting) // 2 if self._probing else 0
-        self._waiting = dict.fromkeys(waiting[:first])
-        if self._waiting:
+        behind = bisect_right(waiting, self._history.head, key=_key)
+        first, last = (behind // 2 if self._probing else 0), behind
+        if not behind and waiting:
+            first, last = bisect_left(waiting, _key(waiting[-1]), key=_key), len(waiting)
+        self._waiting = dict.fromkeys(waiting[:first] + waiting[last:])
+        if not self._probing:
             self._engage()
-        return set(waiting[first:])
+        return set(waiting[first:last])
 
     async def _replay(self, members: set[Subscriber]) -> None:
         start = min(_position(member) for member in members)
         try:
             async with contextlib.aclosing(self._source.replay(start)) as batches:
                 async for batch in batches:
-                    self._probing = False
+                    if self._probing:
+                        self._probing = False
+                        self._engage()
                     members.update(self._joining(batch))
                     self._deliver(members, batch)
                     await _patience(members)
@@ -122,7 +143,8 @@ class Replayer:
         keys = [event.key for event in batch.events]
         opened = [event.open() for event in batch.events]
         end = _end(batch)
-        rendered: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
+        rendered: dict[Subscription, list[bytes]] = {}
+        joined: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
         for member in self._live(members):
             position = _position(member)
             if end is None or end < position:
@@ -133,22 +155,25 @@ class Replayer:
                 self._subscribers.reset(member, _reset(ResetReason.INVALID_ID, position))
                 continue
             index = bisect_right(keys, position.key)
-            share = (member.subscription, index)
-            if share not in rendered:
-                frames = [event.frame(member.subscription) for event in opened[index:]]
-                rendered[share] = (b"".join(frames), sum(map(bool, frames)))
-            data, count = rendered[share]
+            subscription = member.subscription
+            if subscription not in rendered:
+                rendered[subscription] = [event.frame(subscription) for event in opened]
+            share = (subscription, index)
+            if share not in joined:
+                frames = rendered[subscription][index:]
+                joined[share] = (b"".join(frames), sum(map(bool, frames)))
+            data, count = joined[share]
             member.events += count
             member.position = end
             self._subscribers.send(member, data)
 
-    def _release(self, members: set[Subscriber]) -> None:
+    def _release(self, members: set[Subscriber] | dict[Subscriber, None]) -> None:
         """Let go of those who have left, of the slow, and of those whom the history covers."""
         for member in list(members):
             if member.state is not State.REPLAYING:
-                members.discard(member)
-            elif not _position(member).exact and (member.waiting or self._history.covers(_position(member))):
-                members.discard(member)
+                _remove(members, member)
+            elif self._history.covers(_position(member)) or (member.waiting and not _position(member).exact):
+                _remove(members, member)
                 member.state = State.CATCHING_UP
                 if not member.waiting:
                     self._subscribers.catch_up(member)
@@ -178,6 +203,13 @@ class Replayer:
 def _position(member: Subscriber) -> Position:
     assert member.position is not None  # every subscriber in state REPLAYING has one
     return member.position
+
+
+def _remove(members: set[Subscriber] | dict[Subscriber, None], member: Subscriber) -> None:
+    if isinstance(members, dict):
+        del members[member]
+    else:
+        members.remove(member)
 
 
 def _key(member: Subscriber) -> str:

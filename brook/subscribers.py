@@ -46,8 +46,10 @@ class SubscriberList:
         self._checkpoint: Position | None = None
         self._empty = asyncio.Event()
         self._empty.set()
-        self.behind: Callable[[Subscriber], None] = self._reset_lost
+        self.behind: Callable[[Subscriber], None] = _nobody
         """Takes a subscriber whose position the history does not cover; the replayer sets it."""
+        self.left: Callable[[Subscriber], None] = _nobody
+        """Forgets one that it took, and that has left; likewise."""
 
     def __len__(self) -> int:
         return len(self._silent)
@@ -82,13 +84,14 @@ class SubscriberList:
         opened = [event.open() for event in batch.events] if self._groups else []
         for group, frames in self._groups.frames(batch.audience, opened).items():
             body = b"".join(frames)
-            data = group.wrap(body)
             group.events += len(frames)
             group.bytes += len(body)
             group.last_key = batch.events[-1].key
-            for subscriber in group.members:
-                if not self._offer(subscriber, data, now):
-                    over.append(subscriber)
+            for wrap, members in group.members.items():
+                data = wrap(body)
+                for subscriber in members:
+                    if not self._offer(subscriber, data, now):
+                        over.append(subscriber)
         for subscriber in over:
             self._goodbye_slow(subscriber)
         if batch.checkpoint is not None:
@@ -151,6 +154,8 @@ class SubscriberList:
         if subscriber.state is State.GONE:
             return
         self._leave_group(subscriber)
+        if subscriber.state is State.REPLAYING:
+            self.left(subscriber)
         subscriber.state = State.GONE
         subscriber.queue.clear()
         self._silent.pop(subscriber, None)
@@ -250,9 +255,6 @@ class SubscriberList:
         subscriber.connection.close()
         self.remove(subscriber)
 
-    def _reset_lost(self, subscriber: Subscriber) -> None:
-        raise NotImplementedError("no replayer is attached")
-
     # -- all of them -------------------------------------------------------------------------------
 
     def _restart(self, checkpoint: Position | None) -> None:
@@ -291,3 +293,7 @@ class SubscriberList:
             if last > due:
                 return
             self._cut(subscriber)
+
+
+def _nobody(subscriber: Subscriber) -> None:
+    """A list without a replayer: whoever is behind waits."""

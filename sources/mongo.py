@@ -16,7 +16,8 @@ from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import PyMongoError
 
-from brook import query, resume_token
+from brook import parameters as request_parameters
+from brook import resume_token
 from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
 from brook.event import Batch, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
@@ -140,7 +141,7 @@ class MongoSource(Source):
 
     def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
         """What a query means for the collections that the operator named."""
-        return query.subscription(self._namespaces, stream, parameters)
+        return request_parameters.subscription(self._namespaces, stream, parameters)
 
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
