@@ -108,7 +108,7 @@ def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServ
     )
     server.add_sockets(sockets)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    log.info("listening at http://%s:%d", name, settings.port)
+    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
     return server
 
 

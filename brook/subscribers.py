@@ -210,14 +210,7 @@ class SubscriberList:
 
     def _join(self, subscriber: Subscriber, data: bytes) -> None:
         """Make a subscriber live, after `data` and the checkpoint it is at."""
-        checkpoint = self._checkpoint
-        if (
-            checkpoint is not None
-            and not subscriber.subscription.audience
-            and checkpoint.key > subscriber.seen
-        ):
-            data += sse.checkpoint(checkpoint.id)
-            subscriber.seen = checkpoint.key
+        data += self._checkpoint_frame(subscriber, subscriber.seen)
         self.send(subscriber, data)
         if subscriber.state in (State.CLOSING, State.GONE):
             return
@@ -278,12 +271,17 @@ class SubscriberList:
 
     def _keep_alive_frame(self, subscriber: Subscriber) -> bytes:
         """A checkpoint, if it moves the client forward; else a comment."""
-        checkpoint = self._checkpoint
+        if subscriber.state is not State.LIVE:
+            return sse.KEEP_ALIVE
+        seen = max(subscriber.seen, self._groups.of(subscriber).last_key)
+        return self._checkpoint_frame(subscriber, seen) or sse.KEEP_ALIVE
+
+    def _checkpoint_frame(self, subscriber: Subscriber, seen: str) -> bytes:
+        """The list's checkpoint, for a subscriber that wants it and has seen nothing as late; or nothing."""
         wanted = subscriber.subscription.checkpoints and not subscriber.subscription.audience
-        if subscriber.state is not State.LIVE or not wanted or checkpoint is None:
-            return sse.KEEP_ALIVE
-        if checkpoint.key <= max(subscriber.seen, self._groups.of(subscriber).last_key):
-            return sse.KEEP_ALIVE
+        checkpoint = self._checkpoint
+        if checkpoint is None or not wanted or checkpoint.key <= seen:
+            return b""
         subscriber.seen = checkpoint.key
         return sse.checkpoint(checkpoint.id)
 

@@ -1,0 +1,1 @@
+"""The benchmark: this server beside others, on the same database and the same load client."""

@@ -1,0 +1,36 @@
+"""Installs what the peers need, into folders that git ignores: `python -m bench.install`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from bench import servers
+from bench.build import BENCH, BUILD
+
+
+def main() -> None:
+    peers = BENCH / "peers"
+    subprocess.run(
+        ["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"], cwd=peers, check=True
+    )
+    subprocess.run([sys.executable, "-m", "venv", str(BUILD / "venv")], check=True)
+    pip = [str(BUILD / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--requirement", str(peers / "requirements.txt")], check=True)
+    install_nchan()
+
+
+def install_nchan() -> None:
+    """From Debian, when this may; otherwise it names the command that does."""
+    if not servers.Nchan().missing():
+        return
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "nginx-light", "libnginx-mod-nchan"]
+    if os.geteuid() == 0:
+        subprocess.run(command, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    else:
+        print(f"nchan is not installed; without it, the others are compared.\n    sudo {' '.join(command)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The way in by itself, as a process of its own: from the log into the history and an empty list."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+
+from bench import usage
+from brook.history import History
+from brook.settings import Settings
+from brook.subscribers import SubscriberList
+from sources import open_source
+
+
+async def read(uri: str, database: str, changes: int, past_seconds: float) -> dict[str, object]:
+    """Read so many changes, with the source and the list that `server.py` would build."""
+    settings = Settings(database=database, warm_up_seconds=past_seconds)
+    history = History(settings.history_max_bytes, settings.history_seconds)
+    subscribers = SubscriberList(settings, history)
+    source = open_source(settings, uri)
+    began, used = time.monotonic(), time.process_time()
+    await source.open()
+    count = 0
+    async for batch in source.past():
+        subscribers.publish(batch)
+        count += len(batch.events)
+        if count >= changes:
+            break
+    seconds, used = time.monotonic() - began, time.process_time() - used
+    await source.close()
+    return {
+        "changes_per_second": count / seconds,
+        "change_cpu_us": used / count * 1e6,
+        "memory_mb": usage.memory_bytes([os.getpid()]) / 1e6,
+        "faults": {} if count == len(history) == changes else {"read": count, "kept": len(history)},
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.intake", description=__doc__)
+    parser.add_argument("uri")
+    parser.add_argument("database")
+    parser.add_argument("changes", type=int)
+    parser.add_argument("past_seconds", type=float)
+    print(json.dumps(asyncio.run(read(**vars(parser.parse_args())))))

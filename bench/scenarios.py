@@ -1,0 +1,223 @@
+"""What is measured. Each function takes one measurement of one server, and returns its figures by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bench import usage
+from bench.database import Cursors, Database, Reader
+from bench.load import Load
+from bench.servers import ROOT, Brook, Running, Server
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Documents are written while clients listen."""
+
+    clients: int
+    events: int
+    together: int = 1
+    """Documents in one `insert_many`."""
+    interval_seconds: float = 0.01
+    """From one `insert_many` to the next."""
+    warm_up: int = 20
+    """Documents before those that count, one at a time: just-in-time compilers get their chance."""
+    gzip: bool = False
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        with (
+            Database(uri) as database,
+            Reader(database) as reader,
+            Running(server, database) as running,
+            Load(
+                running.port, clients=self.clients, warm_up=self.warm_up, events=self.events, gzip=self.gzip
+            ) as load,
+        ):
+            load.wait_for("open")
+            running.settle()
+            database.write(range(1, 1 + self.warm_up), 1, self.interval_seconds)
+            load.wait_for("warm")
+            running.settle()
+            seen = len(reader.latencies_ms)
+            before = {role: running.cpu_seconds(role) for role in ("server", "bridge")}
+            numbers = range(1 + self.warm_up, 1 + self.warm_up + self.events)
+            database.write(numbers, self.together, self.interval_seconds)
+            report = load.wait_for("done")
+            cpu = {role: running.cpu_seconds(role) - before[role] for role in before}
+            memory = usage.memory_bytes(running.pids())
+            of_database = reader.latencies_ms[seen:]
+        deliveries = max(1, report["deliveries"])
+        return {
+            "deliveries": report["deliveries"],
+            "deliveries_per_second": deliveries / max(report["seconds"], 1e-6),
+            "cpu_us": cpu["server"] / deliveries * 1e6,
+            "bridge_us": cpu["bridge"] / deliveries * 1e6,
+            "client_us": report["cpu_seconds"] / deliveries * 1e6,
+            "p50_ms": report["p50_ms"],
+            "p99_ms": report["p99_ms"],
+            "max_ms": report["max_ms"],
+            "last_ms": (report["last_receipt_us"] - report["first_insert_us"]) / 1000,
+            "database_p50_ms": statistics.median(of_database),
+            "database_p99_ms": statistics.quantiles(of_database, n=100, method="inclusive")[98],
+            "fan_out_p50_ms": report["p50_ms"] - statistics.median(of_database),
+            "bytes_per_delivery": report["wire_bytes"] / deliveries,
+            "memory_mb": memory / 1e6,
+            "faults": faults(report),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """Clients that are connected, and nothing happens but keep-alives, every 15 seconds."""
+
+    clients: int
+    seconds: float = 45
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        with Database(uri) as database, Running(server, database) as running:
+            before = usage.memory_bytes(running.pids())
+            with Load(running.port, clients=self.clients, hold=self.seconds) as load:
+                opened = time.monotonic()
+                load.wait_for("open")
+                opened = time.monotonic() - opened
+                running.settle()
+                memory = usage.memory_bytes(running.pids()) - before
+                began, used = time.monotonic(), running.cpu_seconds()
+                report = load.wait_for("done")
+                used = running.cpu_seconds() - used
+                seconds = time.monotonic() - began
+        return {
+            "connection_kb": memory / self.clients / 1000,
+            "keep_alive_percent": used / seconds * 100,
+            "keep_alives": report["keep_alives"],
+            "open_seconds": opened,
+            "faults": faults(report),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """Nobody listens, and a long log is read: from the change stream into the history."""
+
+    changes: int
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        with Database(uri) as database:
+            began = time.monotonic()
+            database.write(range(1, 1 + self.changes), 1000)
+            past = time.monotonic() - began + 2
+            command = [sys.executable, "-m", "bench.intake", uri, database.name, str(self.changes), str(past)]
+            done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        figures: Figures = json.loads(done.stdout)
+        return figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Herd:
+    """Everybody returns at once after a restart, from before what was missed."""
+
+    clients: int
+    behind: int
+    arguments: tuple[str, ...] = ()
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        with Database(uri) as database:
+            with Running(Brook(), database) as running:
+                last_id = id_of_next(running.port, database)
+            database.write(range(2, 2 + self.behind), 100)
+            with (
+                Running(Brook(*self.arguments), database) as running,
+                Cursors(database) as cursors,
+                Load(
+                    running.port, clients=self.clients, window=self.clients, last_event_id=last_id,
+                    first=2, events=self.behind,
+                ) as load,
+            ):  # fmt: skip
+                before = running.cpu_seconds()
+                report = load.wait_for("done")
+                used = running.cpu_seconds() - before
+                memory = usage.memory_bytes(running.pids())
+        return {
+            "seconds": (report["last_receipt_us"] - report["opening_us"]) / 1e6,
+            # One of them is the live stream.
+            "cursors": cursors.most - 1,
+            "cpu_ms": used / self.clients * 1000,
+            "memory_mb": memory / 1e6,
+            "faults": faults(report),
+        }
+
+
+def id_of_next(port: int, database: Database) -> str:
+    """Insert the document of number 1, and return the id that a client gets with it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        text = b""
+        while b"retry:" not in text:
+            text += client.recv(65536)
+        database.write(range(1, 2))
+        while not (found := re.search(rb"id: (\w+)\ndata: .*\n\n", text)):
+            text += client.recv(65536)
+    return found[1].decode()
+
+
+def faults(report: Figures) -> Figures:
+    """What should not have been."""
+    return {name: count for name, count in report["faults"].items() if count}
+
+
+Scenario = Delivery | Idle | Intake | Herd
+
+BATCHES = (1, 10, 100, 1000)
+
+
+def in_batches(clients: int, changes: int) -> dict[str, Scenario]:
+    """Changes in batches of several sizes, plain and compressed."""
+    return {
+        f"{together}-{coding}": Delivery(
+            clients=clients,
+            events=max(together, min(changes, 200 * together)),
+            together=together,
+            interval_seconds=0.01 + together / 5000,
+            gzip=coding == "gzip",
+        )
+        for together in BATCHES
+        for coding in ("plain", "gzip")
+    }
+
+
+FULL: dict[str, Scenario] = {
+    "paced": Delivery(clients=1000, events=500),
+    "burst": Delivery(clients=1000, events=1000, together=1000),
+    "wide": Delivery(clients=10_000, events=20, interval_seconds=0.5, warm_up=2),
+    "idle": Idle(clients=10_000),
+    "intake": Intake(changes=50_000),
+    "herd": Herd(clients=5000, behind=2000),
+    "herd-log": Herd(clients=5000, behind=2000, arguments=("--warm-up-seconds", "0")),
+    **in_batches(clients=1000, changes=5000),
+}
+
+# To see that everything works; the figures of so little say little.
+QUICK: dict[str, Scenario] = {
+    "paced": Delivery(clients=200, events=100),
+    "burst": Delivery(clients=200, events=200, together=200),
+    "wide": Delivery(clients=2000, events=5, interval_seconds=0.5, warm_up=2),
+    "idle": Idle(clients=2000, seconds=16),
+    "intake": Intake(changes=10_000),
+    "herd": Herd(clients=500, behind=500),
+    "herd-log": Herd(clients=500, behind=500, arguments=("--warm-up-seconds", "0")),
+    **in_batches(clients=200, changes=1000),
+}
+
+# The other scenarios are for this project's server alone: its peers have no log to resume from, and
+# do not compress.
+COMPARED = ("paced", "burst", "wide", "idle")

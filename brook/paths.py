@@ -1,0 +1,71 @@
+"""Where a dotted path leads in a document, arrays in its way included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from brook.comparison import MISSING, fields_of
+
+Test = Callable[[Any], bool]
+"""An answer about one value, or about a whole document."""
+
+
+def finder(path: str, test: Test, *, into_arrays: bool = True) -> Test:
+    """A function that says whether any value that a path leads to in a document passes a test.
+
+    The test sees each element of an array that the path ends in, then the array itself; with `into_arrays`
+    false only the array.
+    """
+    names = tuple(path.split("."))
+    if len(names) > 1:
+        return lambda document: _find(document, names, test, into_arrays)
+    name = names[0]
+
+    def found(document: Any) -> bool:
+        value = document.get(name, MISSING)
+        if type(value) is list and into_arrays:
+            for item in value:
+                if test(item):
+                    return True
+        return test(value)
+
+    return found
+
+
+def _find(fields: dict[str, Any], names: tuple[str, ...], test: Test, into_arrays: bool) -> bool:
+    """Follow the names until they end, an array is met, or there is nothing to go into."""
+    value: Any = MISSING
+    for position, name in enumerate(names, start=1):
+        value = fields.get(name, MISSING)
+        rest = names[position:]
+        if type(value) is list:
+            if rest:
+                return _find_in_array(value, rest, test, into_arrays)
+            return (into_arrays and any(map(test, value))) or test(value)
+        if rest:
+            inner = fields_of(value)
+            if inner is None:
+                return test(MISSING)
+            fields = inner
+    return test(value)
+
+
+def _find_in_array(items: list[Any], names: tuple[str, ...], test: Test, into_arrays: bool) -> bool:
+    """The next name may be a field of the array's documents or an index of the array; it may be both."""
+    name, rest = names[0], names[1:]
+    for index, item in enumerate(items):
+        fields = fields_of(item)
+        if fields is not None and _find(fields, names, test, into_arrays):
+            return True
+        if name != str(index):
+            continue
+        if not rest:
+            if test(item):
+                return True
+        elif fields is not None:
+            if _find(fields, rest, test, into_arrays):
+                return True
+        elif type(item) is list and _find_in_array(item, rest, test, into_arrays):
+            return True
+    return False
