@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from typing import Any
 
-from brook import documents
-from brook.event import Event, OpenEvent
+from bson.errors import InvalidBSON
+
+from brook import documents, resume_token
+from brook.event import Event, OpenEvent, Reset, ResetReason
 from brook.fields import Fields
 from brook.filters import index_keys
 from brook.subscription import Format, Subscription, Types
+
+log = logging.getLogger(__name__)
 
 
 class Change(Event):
@@ -28,9 +33,15 @@ class Change(Event):
         """The change event's BSON, and its id."""
         return len(self.raw) + len(self.id)
 
-    def open(self) -> OpenChange:
-        """The change, decoded."""
-        return OpenChange(self)
+    def open(self) -> OpenEvent:
+        """The change, decoded; a reset in the place of one that cannot be."""
+        try:
+            return OpenChange(self)
+        except InvalidBSON as error:
+            # MongoDB keeps what careless programs wrote. It must not end the stream for everybody.
+            log.warning("a change cannot be read (%s): every client is reset", error)
+            before = resume_token.just_before(resume_token.cluster_time(self.id))
+            return Reset(ResetReason.UNREADABLE_EVENT, id=resume_token.checkpoint(before).id, key=self.key)
 
     def frame(self, subscription: Subscription) -> bytes:
         """The change as one subscription wants it; empty when it does not."""
@@ -40,18 +51,22 @@ class Change(Event):
 class OpenChange(OpenEvent):
     """A decoded change. Shared by all subscriptions of a batch: what two of them need is made once."""
 
-    __slots__ = ("_change", "_datas", "_id", "_name", "document", "namespace", "operation")
+    __slots__ = ("_change", "_datas", "_id", "_name", "document", "operation")
 
     def __init__(self, change: Change) -> None:
         self._change = documents.decode(change.raw)
         self._id = change.id
         self._datas: dict[tuple[Format, Types, Fields | None, bool], str] = {}
         self.operation = change.operation
-        ns = self._change["ns"]
-        self.namespace = f"{ns['db']}.{ns['coll']}"
         # What a filter is asked about: the document after the change, or the one that was deleted.
         key = "fullDocumentBeforeChange" if change.operation == "delete" else "fullDocument"
         self.document: documents.Document | None = self._change.get(key)
+
+    @property
+    def namespace(self) -> str:
+        """Database and collection."""
+        ns = self._change["ns"]
+        return f"{ns['db']}.{ns['coll']}"
 
     def keys(self, path: str) -> set[Any]:
         """What an equality on a path may look for. Of a deleted document at least its key is known."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 from bson import decode as bson_decode
-from bson.binary import UuidRepresentation
+from bson.binary import UUID_SUBTYPE, UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
@@ -22,13 +22,14 @@ _CODEC: CodecOptions[Document] = CodecOptions(
     document_class=dict,
     tz_aware=True,
     tzinfo=datetime.UTC,
-    uuid_representation=UuidRepresentation.STANDARD,
+    # Any other would refuse the whole document for a UUID of the wrong length, which MongoDB takes.
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
 _RELAXED = json_util.JSONOptions(
-    json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
+    json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.UNSPECIFIED
 )
 
 # Passing through subclasses hands Int64 (a subclass of int) to `_plain`, and datetimes because
@@ -70,6 +71,8 @@ def _plain(value: Any) -> Any:
             return rfc3339(value)
         case DatetimeMS():
             return int(value)
+        case Binary() if value.subtype == UUID_SUBTYPE and len(value) == 16:
+            return str(UUID(bytes=value))
         case bytes() | Binary():
             return base64.b64encode(value).decode()
         case Regex():

@@ -20,6 +20,7 @@ class ResetReason(enum.StrEnum):
     COLLECTION_RENAMED = "collection-renamed"
     DATABASE_DROPPED = "database-dropped"
     OVERSIZED_EVENT = "oversized-event"
+    UNREADABLE_EVENT = "unreadable-event"
 
 
 @dataclass(frozen=True, slots=True, order=True)

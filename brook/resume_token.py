@@ -61,3 +61,12 @@ def just_after(time: ClusterTime) -> ClusterTime:
 def same_time(one: str, other: str) -> bool:
     """Whether two tokens have the same cluster time."""
     return one[:18] == other[:18]
+
+
+def start(after: Position) -> ClusterTime:
+    """The cluster time from which to read what comes after a position.
+
+    For an event's position it is the event's own: there may be more of its transaction.
+    """
+    time = cluster_time(after.key)
+    return just_after(time) if after.key.endswith("~") else time

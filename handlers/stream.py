@@ -67,13 +67,14 @@ class StreamHandler(ProblemHandler):
         """
         if len(values) > 1:
             raise InvalidParameter(f"the parameter 'since' is given {len(values)} times")
-        parameter = self._position(values[0])
-        if header := self.request.headers.get("Last-Event-ID", ""):
-            try:
-                return self.service.source.position(header), None
-            except InvalidId:
-                return None, Reset(ResetReason.INVALID_ID, since=header[:SINCE_CHARACTERS])
-        return parameter, None
+        # Browsers send it in UTF-8; Tornado reads headers as ISO 8859-1.
+        header = self.request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
+        if not header:
+            return self._position(values[0]), None
+        try:
+            return self.service.source.position(header), None
+        except InvalidId:
+            return None, Reset(ResetReason.INVALID_ID, since=header[:SINCE_CHARACTERS])
 
     def _position(self, text: str) -> Position | None:
         """The place that `since` names: an id, a time, or now."""
@@ -92,13 +93,13 @@ class StreamHandler(ProblemHandler):
 
     def _parameters(self) -> dict[str, list[str]]:
         """The query as text."""
-        try:
-            return {
-                name: [value.decode() for value in values]
-                for name, values in self.request.query_arguments.items()
-            }
-        except UnicodeDecodeError:
-            raise InvalidParameter("the query is not UTF-8") from None
+        parameters = {}
+        for name, values in self.request.query_arguments.items():
+            try:
+                parameters[name] = [value.decode() for value in values]
+            except UnicodeDecodeError:
+                raise InvalidParameter(f"the parameter {name[:50]!r} is not UTF-8") from None
+        return parameters
 
     def _check_ready(self) -> None:
         if self.service.draining:

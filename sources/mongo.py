@@ -121,7 +121,7 @@ class MongoSource(Source):
         latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
         if time > latest:
             raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
-        tail = self._tail(time if after.exact else resume_token.just_after(time))
+        tail = self._tail(resume_token.start(after))
         try:
             async for batch in self._follow(tail):
                 yield batch

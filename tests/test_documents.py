@@ -27,6 +27,7 @@ from tests.raw_client import Parser
 
 UTC = datetime.UTC
 STANDARD = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+NS = {"db": "babblingBrook", "coll": "creatures"}
 CRAWDAD = ObjectId("5bfef740419aeed958bbfa1b")
 TOKEN = "826B0285BB000000012B022C0100296E5A1004AB46645F696400645BFEF740419AEED958BBFA1B0004"
 
@@ -56,7 +57,7 @@ def change(operation: str, document: dict | None, raw: bytes | None = None) -> C
         "_id": {"_data": TOKEN},
         "operationType": operation,
         "clusterTime": Timestamp(1795327419, 1),
-        "ns": {"db": "babblingBrook", "coll": "creatures"},
+        "ns": NS,
         "documentKey": {"_id": key["_id"]},
     }
     if operation != "delete":
@@ -167,7 +168,7 @@ def test_what_only_other_programs_write_is_shown_as_well(raw, expected):
 def test_document_that_nobody_can_decode_does_not_end_the_stream():
     """The server takes it, from a program that writes BSON by hand."""
     broken = RawBSONDocument(binary(2, b"\x07\0\0\0\x00\xff"))
-    event = {"operationType": "insert", "documentKey": {"_id": 1}, "fullDocument": broken}
+    event = {"ns": NS, "operationType": "insert", "documentKey": {"_id": 1}, "fullDocument": broken}
     sent = frame(Change(TOKEN, "insert", bson.encode(event)))
     assert sent == b"" or sent.endswith(b"\n\n")
     assert len(Parser().feed(sent)) <= 1
@@ -253,14 +254,14 @@ def test_delete_is_its_own_event_with_the_id_alone():
 
 
 def test_key_may_be_a_document_and_a_shard_key_stays_out_of_it():
-    event = {"operationType": "delete", "documentKey": {"shard": 9, "_id": {"b": 1, "a": CRAWDAD}}}
+    event = {"ns": NS, "operationType": "delete", "documentKey": {"shard": 9, "_id": {"b": 1, "a": CRAWDAD}}}
     sent = frame(Change(TOKEN, "delete", bson.encode(event)))
     assert b'data: {"_id":{"b":1,"a":"5bfef740419aeed958bbfa1b"}}\n\n' in sent
 
 
 @pytest.mark.parametrize("document", [{"fullDocument": None}, {}], ids=["null", "missing"])
 def test_update_whose_document_is_gone_sends_nothing(document):
-    event = {"operationType": "update", "documentKey": {"_id": 1}, **document}
+    event = {"ns": NS, "operationType": "update", "documentKey": {"_id": 1}, **document}
     assert frame(Change(TOKEN, "update", bson.encode(event))) == b""
 
 

@@ -58,7 +58,7 @@ def test_reset_says_why_in_a_word_of_the_protocol(reason):
 def test_reset_reasons_are_those_of_the_protocol():
     assert [reason.value for reason in ResetReason] == [
         "history-lost", "invalid-id", "collection-dropped", "collection-renamed", "database-dropped",
-        "oversized-event",
+        "oversized-event", "unreadable-event",
     ]  # fmt: skip
 
 

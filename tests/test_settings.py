@@ -25,6 +25,7 @@ MODES = {"demo", "mongo", "sandbox"}
 NONSENSE = {
     "database": ["", "a b", "a.b", "a/b", "a\\b", 'a"b', "a$b", "a\0b"],
     "collection": ["", "a$b", "a\0b"],
+    "namespace": ["", "orders", ".orders", "shop.", "a b.orders", "shop.a$b", "shop.a\0"],
     "cors_origin": ["https://a.example, https://b.example", "https://a.example\r\nX: y", "a b", "a\0"],
     "compression": ["", "brotli", "GZIP", "on"],
 }
@@ -56,6 +57,10 @@ def run(*arguments: str) -> Result:
     return result
 
 
+def text_of(default: object) -> str:
+    return " ".join(default) if isinstance(default, tuple) else str(default)
+
+
 def options() -> dict[str, click.Option]:
     return {option.name: option for option in server.main.params}
 
@@ -83,12 +88,12 @@ def test_there_are_no_options_but_the_settings_and_the_modes():
 def test_help_says_option_environment_and_default(field):
     result = CliRunner().invoke(server.main, ["--help"], terminal_width=1000)
     assert result.exit_code == 0
-    default = " ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
     text = " ".join(result.output.split())
     start = text.index(f" {flag(field.name)} ")
     shown = text[start : text.index("]", start) + 1]
     assert re.search(r"\[env var: (\w+)", shown)[1] == environment_name(field.name)
-    assert re.search(r"default: (.+)\]$", shown)[1] == default
+    default = re.search(r"; default: (.+)\]$", shown)
+    assert (default[1] if default else "") == text_of(field.default)
     assert field.metadata["help"].split(";")[0] in shown
 
 
@@ -113,7 +118,7 @@ def test_docs_have_the_same_table():
         (
             flag(field.name),
             environment_name(field.name),
-            "`" + (" ".join(field.default) if isinstance(field.default, tuple) else str(field.default)) + "`",
+            f"`{text_of(field.default)}`" if text_of(field.default) else "",
             field.metadata["help"],
         )
         for field in FIELDS
@@ -162,7 +167,7 @@ def test_junk_is_no_number(field, junk, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in NONSENSE for value in NONSENSE[name]])
 def test_nonsense_is_refused(name, value):
     with pytest.raises(SettingsError, match=flag(name)):
-        Settings(**{name: (value,) if name == "collection" else value})
+        Settings(**{name: (value,) if name in ("collection", "namespace") else value})
     refused(run("--demo", f"{flag(name)}={value}"), flag(name))
 
 
@@ -195,7 +200,7 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
         case float():
             value = str(field.default / 2)
         case tuple():
-            value = "herons otters"
+            value = "shop.herons shop.otters"
         case str():
             value = {"compression": "off"}.get(field.name, "other")
     monkeypatch.setenv(environment_name(field.name), value)

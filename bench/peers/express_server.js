@@ -1,5 +1,5 @@
-// The server that this project replaces: Express, an EventEmitter, and a listener for each client.
-// Kinder to it than the original: a frame is made once for all, and listeners are taken off again.
+// How such a server is usually written in Express: one EventEmitter, and a listener for each client
+// that makes its frame and writes it. Kinder than most: it logs nothing, and takes its listeners off.
 
 const { EventEmitter } = require('node:events')
 const express = require('express')
@@ -18,7 +18,7 @@ app.get('/stream', (request, response) => {
     'Access-Control-Allow-Origin': '*',
   })
   response.flushHeaders()
-  const send = (frame) => response.write(frame)
+  const send = (document) => response.write(`data: ${JSON.stringify(document)}\n\n`)
   broker.on('event', send)
   request.on('close', () => broker.off('event', send))
 })
@@ -27,9 +27,7 @@ async function main() {
   const client = await MongoClient.connect(process.env.MONGO_URI)
   const changes = client.db(process.env.DATABASE).collection(process.env.COLLECTION)
     .watch([], { fullDocument: 'updateLookup' })
-  changes.on('change', (change) => {
-    broker.emit('event', `id: ${change._id._data}\ndata: ${JSON.stringify(change.fullDocument)}\n\n`)
-  })
+  changes.on('change', (change) => broker.emit('event', change.fullDocument))
   app.listen(Number(process.env.PORT), '127.0.0.1', 4096)
 }
 
