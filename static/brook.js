@@ -48,7 +48,8 @@ export class Brook extends EventTarget {
   #credentials;
   #source = null;
   #timer = 0;
-  #pause = FIRST_PAUSE_MS;
+  // None before the first question: somebody waits to hear why there is no stream, and no crowd does.
+  #pause = 0;
   #streams = 0;
   #missed = false;
 
@@ -112,7 +113,7 @@ export class Brook extends EventTarget {
     this.#enter(this.#away(), why);
     // Without the randomness, everybody would come back in the same instant.
     this.#timer = setTimeout(() => this.#probe(), this.#pause * (0.5 + Math.random() / 2));
-    this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE_MS);
+    this.#pause = Math.min(Math.max(2 * this.#pause, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
   }
 
   async #probe() {

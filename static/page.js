@@ -1,6 +1,7 @@
 /** The page: what the stream brings, as a list, and how the connection is. */
 
 import { Brook } from "./brook.js";
+import { refuse, setUp, streamOf } from "./form.js";
 
 // As many as somebody may still scroll through, in as much text as a phone may still lay out.
 const KEPT = 200;
@@ -11,6 +12,16 @@ const BREAKABLE_CHARACTERS = 2_000;
 
 // A screen reader is told of new events at most this often: it could not keep up with each.
 const ANNOUNCE_MS = 5_000;
+
+// Which number above the list counts it: an envelope's event is named after its operation.
+const COUNTED = {
+  message: "message",
+  insert: "message",
+  update: "message",
+  replace: "message",
+  delete: "delete",
+  reset: "reset",
+};
 
 const STATES = {
   connecting: "Connecting",
@@ -40,18 +51,41 @@ let drawing = false;
 let paused = false;
 let unannounced = 0;
 
+let brook = null;
+let listening = new AbortController();
+
+setUp(connect);
 // What the page's own address asks for, the stream is asked for: /?since=... and the like.
-const brook = new Brook(`stream${location.search}`);
-brook.addEventListener("message", (event) => take("message", event.data));
-brook.addEventListener("delete", (event) => take("delete", event.data));
-brook.addEventListener("reset", (event) => take("reset", resetText(event.data)));
-brook.addEventListener("statechange", showState);
-$("pause").addEventListener("click", pauseOrGoOn);
-showState();
+connect(streamOf(location.search));
+$("pause").addEventListener("click", () => pauseOrGoOn(!paused));
+
+/** Follow a stream, in place of the one before, whose events are no part of it. */
+function connect(url) {
+  listening.abort();
+  listening = new AbortController();
+  const { signal } = listening;
+  brook?.close();
+  clear();
+  brook = new Brook(url);
+  for (const kind of Object.keys(COUNTED)) {
+    const text = kind === "reset" ? resetText : (data) => data;
+    brook.addEventListener(kind, (event) => take(kind, text(event.data)), { signal });
+  }
+  brook.addEventListener("statechange", showState, { signal });
+  showState();
+}
+
+function clear() {
+  for (const kind of Object.keys(counts)) counts[kind] = 0;
+  $("events").replaceChildren();
+  lengths.length = characters = 0;
+  pending = [];
+  pauseOrGoOn(false);
+}
 
 /** An event has come: it is drawn with all others of the same frame, however many these are. */
 function take(kind, text) {
-  counts[kind] += 1;
+  counts[COUNTED[kind]] += 1;
   pending.push({ kind, text, time: new Date() });
   if (pending.length > KEPT) pending.shift();
   if (paused) heldBack += 1;
@@ -65,7 +99,7 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     for (const kind of Object.keys(counts)) $(`${kind}-count`).textContent = counts[kind];
-    $("last-id").textContent = $("last-id").title = brook.lastId || "none";
+    $("last-id").textContent = $("last-id").title = brook?.lastId || "none";
     if (paused) {
       $("pause").textContent = heldBack ? `Go on (${heldBack} new)` : "Go on";
     } else {
@@ -121,11 +155,13 @@ function resetText(data) {
 function showState() {
   document.documentElement.dataset.state = brook.state;
   $("state").textContent = STATES[brook.state];
-  $("why").textContent = brook.why;
+  const isRefused = brook.state === "ended";
+  $("why").textContent = isRefused ? "" : brook.why;
+  refuse(isRefused ? brook.why : "");
 }
 
-function pauseOrGoOn() {
-  paused = !paused;
+function pauseOrGoOn(pause) {
+  paused = pause;
   heldBack = 0;
   $("pause").textContent = paused ? "Go on" : "Pause";
   draw();

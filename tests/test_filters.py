@@ -24,8 +24,8 @@ from pymongo import WriteConcern
 from brook import documents
 from brook.filters import MAX_BYTES, MAX_DEPTH, MAX_NODES, Filter, InvalidFilter, index_keys
 
-# More of the same by hand: BROOK_FILTER_EXAMPLES=5000 draws that many batches, and other ones every time.
-EXAMPLES = int(os.environ.get("BROOK_FILTER_EXAMPLES", "0"))
+# More of the same by hand: FILTER_EXAMPLES=5000 draws that many batches, and other ones every time.
+EXAMPLES = int(os.environ.get("FILTER_EXAMPLES", "0"))
 differential = settings(
     max_examples=EXAMPLES or 40,
     derandomize=not EXAMPLES,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pymongo
 import pytest
 from bson import ObjectId
 from pymongo import WriteConcern
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from tests.browser import (  # noqa: F401 - fixtures
     Browser,
@@ -20,6 +25,7 @@ from tests.browser import (  # noqa: F401 - fixtures
     page_fixture,
 )
 from tests.processes import ServerProcess
+from tests.test_docs import Command
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -29,7 +35,8 @@ def shared(sandbox):
     """A server for the tests that leave it as it is, and its collection. Each page starts at now."""
     with pymongo.MongoClient(sandbox.uri) as client:
         creatures = client.pages.get_collection("creatures", write_concern=WriteConcern("majority"))
-        server = ServerProcess("--mongo", sandbox.uri, "--database", "pages").start()
+        names = ("--database", "pages", "--collection", "creatures", "--collection", "herons")
+        server = ServerProcess("--mongo", sandbox.uri, *names).start()
         yield server, creatures
         server.kill()
         client.drop_database("pages")
@@ -39,6 +46,10 @@ def shared(sandbox):
 def mongo(sandbox, database, start_server):
     """A server of the test's own, to be killed; its clients come back quickly."""
     return start_server("--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "200")
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def numbers(items: list[str]) -> list[int]:
@@ -207,7 +218,8 @@ def test_refused_stream_ends_and_says_why(page, start_server):
     page.open(start_server("--demo").url + "/?sinse=now")
     page.wait_for_state("ended")
     assert page.text("state") == "Ended"
-    assert "unknown parameter 'sinse'" in page.text("why")
+    assert "unknown parameter 'sinse'" in page.text("refusal")
+    assert page.run("return document.getElementById('refusal').checkVisibility()"), "it is out of sight"
 
 
 def test_quiet_browser_comes_back_from_the_checkpoint_it_was_sent(page, sandbox, database, start_server):
@@ -262,6 +274,218 @@ def test_gap_that_a_problem_prolongs_is_told_again(page):
             "(position-unknown)",
             "here",
         ]
+
+
+# -- the form ----------------------------------------------------------------------------------------
+
+
+def press(page: Browser, *keys: str) -> None:
+    """Press keys, one after the other, wherever the focus is."""
+    ActionChains(page.driver).send_keys(*keys).perform()
+
+
+def fill_in(page: Browser, **texts: str) -> None:
+    """Write into the form's fields as a user does, and send it with the Enter key."""
+    page.run("document.getElementById('choose').open = true")
+    for name, text in texts.items():
+        field = page.driver.find_element("id", name)
+        if name != "format":
+            field.clear()
+        field.send_keys(text)
+    page.driver.find_element("id", "filter").send_keys(Keys.ENTER)
+
+
+def opened(page: Browser, address: str) -> None:
+    """Load the page at an address, and wait until its stream is open."""
+    page.open(address)
+    page.wait_for_state("live")
+
+
+def test_form_changes_what_arrives(page, shared):
+    server, creatures = shared
+    opened(page, server.url)
+    creatures.insert_one({"_id": "f1", "type": "otter"})
+    page.wait_for_items(1)
+    fill_in(page, stream="creatures", filter='{"type": "newt"}', fields="type, size")
+    page.wait("location.search.includes('newt')")
+    page.wait_for_state("live")
+    assert page.items() == [], "what came before it is not what was asked for"
+    assert page.text("message-count") == "0"
+    creatures.database.herons.insert_one({"_id": "f2", "type": "newt"})
+    creatures.insert_many(
+        [{"_id": "f3", "type": "heron"}, {"_id": "f4", "type": "newt", "size": 5, "mood": "calm"}]
+    )
+    assert page.wait_for_items(1) == ['message: {"_id":"f4","type":"newt","size":5}']
+    creatures.update_one({"_id": "f3"}, {"$set": {"type": "newt"}})
+    assert page.wait_for_items(2)[1:] == ['message: {"_id":"f3","type":"newt"}']
+    assert page.text("chosen") == 'stream=creatures  filter={"type": "newt"}  fields=type,size'
+    page.run("document.querySelector('[type=reset]').click()")
+    page.wait("location.search === ''")
+    page.wait_for_state("live")
+    creatures.database.herons.insert_one({"_id": "f5", "type": "heron"})
+    assert page.wait_for_items(1) == ['message: {"_id":"f5","type":"heron"}']
+    assert page.run("return document.getElementById('filter').value") == ""
+    assert page.log() == []
+
+
+def test_form_is_used_without_a_mouse(page, shared):
+    server, creatures = shared
+    opened(page, server.url)
+    press(page, Keys.TAB, Keys.ENTER)
+    page.wait("document.getElementById('choose').open")
+    press(page, Keys.TAB, "creatures", Keys.TAB, "n", Keys.TAB, "e", Keys.TAB, '{"n": 2}')
+    assert page.run("return document.activeElement.id") == "filter"
+    press(page, Keys.TAB, Keys.SPACE)
+    page.wait("location.search.includes('format=envelope')")
+    page.wait_for_state("live")
+    creatures.insert_many([{"n": 1}, {"n": 2}])
+    assert json_of(page.wait_for_items(1)[0])["doc"]["n"] == 2
+    # Each part that takes the focus has a name that a screen reader can say.
+    unnamed = """
+        return [...document.querySelectorAll("input, select, button, a, summary")].filter((element) =>
+          !element.textContent.trim() && !element.labels?.length).map((element) => element.outerHTML);
+        """
+    assert page.run(unnamed) == []
+
+
+def test_link_asks_for_the_same_in_a_fresh_load(page, shared):
+    server, creatures = shared
+    hard = 'it\'s <b>100 %</b> "a+b" & ü; $HOME `x` \\'
+    wishes = {
+        "stream": "pages.creatures",
+        "filter": json_text({"name": {"$eq": hard}}),
+        "fields": "-mood",
+        "format": "envelope",
+    }
+    opened(page, server.url + "/?ops=insert,delete")
+    fill_in(page, **wishes)
+    page.wait("location.search.includes('format=envelope')")
+    link = page.run("return document.getElementById('link').href")
+    assert link == page.run("return location.href")
+    assert parse_qs(urlsplit(link).query) == {
+        "ops": ["insert,delete"], **{name: [value] for name, value in wishes.items()}
+    }, "what the form has no field for is kept"  # fmt: skip
+    page.open("about:blank")
+    opened(page, link)
+    values = "return ['stream', 'filter', 'fields', 'format'].map(id => document.getElementById(id).value)"
+    assert page.run(values) == list(wishes.values())
+    creatures.insert_many([{"name": "other"}, {"name": hard, "mood": "calm"}])
+    creatures.update_one({"name": hard}, {"$set": {"mood": "curious"}})
+    creatures.insert_one({"name": hard, "last": True})
+    items = page.wait_for_items(2)
+    assert [(json_of(item)["op"], json_of(item)["doc"].get("last")) for item in items] == [
+        ("insert", None),
+        ("insert", True),
+    ]
+    assert not any("mood" in item for item in items)
+
+
+def test_command_gives_the_same_events(page, shared):
+    server, creatures = shared
+    name = 'it\'s "a+b" & 100 % of ü, $HOME `x` \\ !; *?[a-z]{1,2} #'
+    opened(page, server.url)
+    fill_in(page, stream="creatures", format="envelope", filter=json_text({"name": name}))
+    page.wait("location.search.includes('stream=creatures')")
+    page.wait_for_state("live")
+    with Command(page.text("command")) as curl:
+        curl.until(r"retry: 3000\n\nid: .*\n\n")
+        creatures.insert_many([{"_id": "c1", "name": "other"}, {"_id": "c2", "name": name}])
+        creatures.replace_one({"_id": "c1"}, {"name": name, "n": 1})
+        items = page.wait_for_items(2)
+        curl.until(r"(?s)retry.*?(event: .*?\n\n){2}")
+        said = re.findall(r"^event: (.*)\ndata: (.*)$", curl.said, re.M)
+        assert [f"{operation}: {data}" for operation, data in said] == items
+        assert [json_of(item)["id"] for item in items] == ["c2", "c1"]
+
+
+def test_command_is_copied(page, shared):
+    server, _ = shared
+    page.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    opened(page, server.url + "/?filter=" + quote('{"n": 1}'))
+    expected = f"curl -N -G {server.url}/stream --data-urlencode 'filter={{\"n\": 1}}'"
+    page.run("document.getElementById('choose').open = true; document.getElementById('copy').click()")
+    page.wait("document.getElementById('copied').textContent === 'Copied'")
+    assert page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == expected
+    # A page that came over plain HTTP from elsewhere has no clipboard.
+    page.run("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    page.run("document.getElementById('copied').textContent = ''; document.getElementById('copy').click()")
+    page.wait("document.getElementById('copied').textContent")
+    assert page.run("return getSelection().toString()") == expected
+
+
+def test_bad_wish_is_told_in_the_servers_words_and_mended(page, shared):
+    server, creatures = shared
+    opened(page, server.url)
+    fill_in(page, filter='{"a": {"$where": 1}}')
+    page.wait_for_state("ended")
+    assert page.text("refusal") == "unknown operator $where at filter.a"
+    assert page.run("return document.getElementById('refusal').role") == "alert"
+    assert page.text("why") == ""
+    fill_in(page, stream="secrets", filter="")
+    page.wait("document.getElementById('refusal').textContent.includes(\"there is no stream 'secrets'\")")
+    # Also when it comes with a link.
+    page.open(page.run("return location.href"))
+    page.wait("document.getElementById('refusal').textContent.includes(\"there is no stream 'secrets'\")")
+    assert page.run("return document.getElementById('refusal').checkVisibility()")
+    fill_in(page, stream="creatures")
+    page.wait_for_state("live")
+    assert page.text("refusal") == ""
+    creatures.insert_one({"n": 1})
+    assert numbers(page.wait_for_items(1)) == [1]
+
+
+def test_markup_in_a_wish_or_in_an_answer_is_text_and_nothing_runs(page, shared):
+    server, creatures = shared
+    attack = "<img src=x onerror=window.ran=1></pre></details><script>window.ran=1</script>"
+    opened(page, server.url)
+    tags = "return [...document.querySelectorAll('body *:not(li, li *)')].map(e => e.localName).join()"
+    before = page.run(tags)
+    for name in ("stream", "filter", "fields", "format", "ops", "since", attack):
+        page.open(f"{server.url}/?{quote(name)}={quote(attack)}")
+        page.wait("document.documentElement.dataset.state !== 'connecting'")
+        assert page.run(tags) == before
+        assert attack in page.text("chosen")
+        page.log()  # the refusal itself is an error to the browser
+    opened(page, server.url)
+    fill_in(page, filter=json_text({attack: attack}), format="envelope")
+    page.wait("location.search.includes('filter')")
+    page.wait_for_state("live")
+    creatures.insert_one({attack: attack})
+    assert json_of(page.wait_for_items(1)[0])["doc"][attack] == attack
+    assert page.run(tags) == before
+    assert page.run("return window.ran") is None
+    assert page.log() == []
+
+
+def test_envelopes_are_shown_by_their_operation(page, shared):
+    server, creatures = shared
+    opened(page, server.url + "/?format=envelope")
+    creatures.insert_one({"_id": "e", "n": 1})
+    page.wait_for_items(1)
+    creatures.update_one({"_id": "e"}, {"$set": {"n": 2}})
+    page.wait_for_items(2)
+    creatures.replace_one({"_id": "e"}, {"n": 3})
+    creatures.delete_one({"_id": "e"})
+    items = page.wait_for_items(4)
+    operations = ["insert", "update", "replace", "delete"]
+    assert [item.partition(": ")[0] for item in items] == operations
+    assert [json_of(item)["op"] for item in items] == operations
+    assert json_of(items[1])["changed"]["set"] == {"n": 2}
+    page.wait("document.getElementById('delete-count').textContent === '1'")
+    assert page.text("message-count") == "3"
+    looks = page.run(
+        """
+        return [...document.querySelectorAll("#events li")].map((item) => {
+          const { borderLeftStyle, borderLeftColor } = getComputedStyle(item);
+          return [borderLeftStyle, borderLeftColor];
+        });
+        """
+    )
+    assert looks[0] != looks[1] == looks[2]
+    assert looks[3] not in looks[:3]
+    assert page.log() == []
 
 
 # -- behind a proxy ----------------------------------------------------------------------------------
@@ -370,6 +594,20 @@ def test_page_fits_a_phone_and_is_legible_in_light_and_dark(page, shared):
     page.wait_for_items(3)
     for scheme in ("light", "dark"):
         page.emulate(scheme=scheme, width=320)
+        assert too_wide(page) == []
+        assert faint(page) == []
+
+
+def test_form_fits_a_phone_and_is_legible_in_light_and_dark(page, shared):
+    server, _ = shared
+    wishes = f"/?filter={quote(json_text({'a' * 60: {'$where': 1}}))}&ops=delete&fields={'b' * 60}"
+    page.open(server.url + wishes)
+    page.wait_for_state("ended")
+    for scheme in ("light", "dark"):
+        page.emulate(scheme=scheme, width=320)
+        # A field scrolls what is written into it.
+        page.run("for (const input of document.querySelectorAll('input')) input.value = ''")
+        assert page.run("return document.getElementById('command').checkVisibility()")
         assert too_wide(page) == []
         assert faint(page) == []
 
