@@ -159,7 +159,10 @@ class History:
         key = (block.number, len(block.events))
         opened = self._opened.get(key)
         if opened is None:
-            opened = self._opened[key] = [event.open() for event in block.events]
+            opened = [event.open() for event in block.events]
+            # A block of one huge document would, decoded, take several times its size.
+            if block.size < 2 * BLOCK_BYTES:
+                self._opened[key] = opened
             if len(self._opened) > OPENED_BLOCKS:
                 self._opened.popitem(last=False)
         return opened

@@ -50,10 +50,10 @@ class DemoSource(Source):
     def welcome(self, subscription: Subscription, since: Position | None) -> None:
         """Start the script for a client, or take it up after the line it has had."""
         now = time.monotonic()
-        for delay, id, data in self._script:
-            if since is None or id > since.id:
-                due = (now + delay, next(self._order), subscription.audience, Event(id, data))
-                heapq.heappush(self._due, due)
+        heard = [id for _, id, _ in self._script].index(since.id) + 1 if since else 0
+        for delay, id, data in self._script[heard:]:
+            due = (now + delay, next(self._order), subscription.audience, Event(id, data))
+            heapq.heappush(self._due, due)
         self._more.set()
 
     async def events(self) -> AsyncIterator[Batch]:

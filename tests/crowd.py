@@ -189,8 +189,12 @@ class Member(asyncio.Protocol):
                 end = raw.find(b"\r\n", at)
                 if end < 0:
                     break
-                self._left = int(raw[at:end], 16) + 2
+                size = int(raw[at:end], 16)
+                self._left = size + 2
                 at = end + 2
+                if size == 0 and self._transport is not None:
+                    # The end of the body, whether or not the connection lives on.
+                    self._transport.close()
         self._raw = raw[at:]
         return b"".join(pieces)
 

