@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run demo test check format clean system
+.PHONY: help run demo test check bench bench-peers format clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -22,6 +22,13 @@ check: $(VENV)/.dev  ## Lint, format and types
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: $(VENV)/.dev  ## Measure this server beside the C floor
+	$(PYTHON) -m bench.run
+
+bench-peers: $(VENV)/.dev  ## Measure it beside Express, better-sse, sse-starlette, nchan; renew docs/performance.md
+	$(PYTHON) -m bench.install
+	$(PYTHON) -m bench.run --peers --report docs/performance.md --plot docs/performance.svg
 
 format: $(VENV)/.dev  ## Format the code
 	ruff check --fix .

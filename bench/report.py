@@ -27,6 +27,7 @@ SCENARIOS = {
 
 COLUMNS = {
     "cpu_us": "CPU per delivery, µs",
+    "user_us": "of it outside the kernel, µs",
     "bridge_us": "bridge's, µs",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
@@ -82,7 +83,7 @@ AIMS = (
 
 def brief(figures: Results) -> str:
     """One measurement on one line."""
-    shown = ("cpu_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
+    shown = ("cpu_us", "user_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
              "changes_per_second", "seconds", "cursors")  # fmt: skip
     parts = [f"{name} {number(figures[name])}" for name in shown if name in figures]
     return "  ".join(parts) + (f"  FAULTS {figures['faults']}" if figures["faults"] else "")

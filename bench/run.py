@@ -35,7 +35,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             scenario = (QUICK if options.quick else FULL)[name]
             for run in range(options.runs):
                 for server in turn(servers, run):
-                    if name not in COMPARED and server.name != "brook":
+                    if not concerns(name, server):
                         continue
                     print(f"{name:11}run {run + 1}/{options.runs}  {server.title:15}", end="", flush=True)
                     figures = scenario.measure(server, sandbox.uri)
@@ -59,6 +59,13 @@ def choose(options: argparse.Namespace) -> list[Server]:
         else:
             servers.append(server)
     return servers
+
+
+def concerns(scenario: str, server: Server) -> bool:
+    """Whether there is anything to compare: the floor keeps nothing of a connection but its number."""
+    if server.name == "brook":
+        return True
+    return scenario in COMPARED and (scenario, server.name) != ("idle", "floor")
 
 
 def turn(servers: list[Server], run: int) -> list[Server]:

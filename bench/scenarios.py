@@ -50,10 +50,12 @@ class Delivery:
             running.settle()
             seen = len(reader.latencies_ms)
             before = {role: running.cpu_seconds(role) for role in ("server", "bridge")}
+            user = usage.user_seconds(running.pids())
             numbers = range(1 + self.warm_up, 1 + self.warm_up + self.events)
             database.write(numbers, self.together, self.interval_seconds)
             report = load.wait_for("done")
             cpu = {role: running.cpu_seconds(role) - before[role] for role in before}
+            user = usage.user_seconds(running.pids()) - user
             memory = usage.memory_bytes(running.pids())
             of_database = reader.latencies_ms[seen:]
         deliveries = max(1, report["deliveries"])
@@ -61,6 +63,7 @@ class Delivery:
             "deliveries": report["deliveries"],
             "deliveries_per_second": deliveries / max(report["seconds"], 1e-6),
             "cpu_us": cpu["server"] / deliveries * 1e6,
+            "user_us": user / deliveries * 1e6,
             "bridge_us": cpu["bridge"] / deliveries * 1e6,
             "client_us": report["cpu_seconds"] / deliveries * 1e6,
             "p50_ms": report["p50_ms"],
@@ -96,13 +99,14 @@ class Idle:
                 report = load.wait_for("done")
                 used = running.cpu_seconds() - used
                 seconds = time.monotonic() - began
-        return {
+        figures = {
             "connection_kb": memory / self.clients / 1000,
-            "keep_alive_percent": used / seconds * 100,
             "keep_alives": report["keep_alives"],
             "open_seconds": opened,
             "faults": faults(report),
         }
+        # Some send none: what they use meanwhile is not to be compared.
+        return figures | ({"keep_alive_percent": used / seconds * 100} if report["keep_alives"] else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

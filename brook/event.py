@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,7 @@ class Reset(Event):
     reset and the next event would come back as a new one and miss what came between.
     """
 
-    __slots__ = ("namespace",)
+    __slots__ = ("_since", "namespaces", "reason")
 
     def __init__(
         self,
@@ -93,19 +94,24 @@ class Reset(Event):
         *,
         id: str = "",
         key: str = "",
-        ns: str | None = None,
+        ns: Sequence[str] = (),
         since: str | None = None,
     ) -> None:
-        facts = {"reason": reason.value, "ns": ns, "since": since}
-        known = {name: fact for name, fact in facts.items() if fact is not None}
-        super().__init__(id=id, data=json.dumps(known, separators=(",", ":")), name="reset", key=key)
-        self.namespace = ns
+        super().__init__(id=id, name="reset", key=key)
+        self.reason = reason
+        self.namespaces = tuple(ns)
+        """What it is about; nothing for a reset that concerns everybody."""
+        self._since = since
 
     def frame(self, subscription: Subscription) -> bytes:
         """The reset, and the position from which the stream goes on, if it is known."""
-        if self.namespace is not None and not subscription.hears_of(self.namespace):
+        heard = [name for name in self.namespaces if subscription.hears_of(name)]
+        if self.namespaces and not heard:
             return b""
-        reset = sse.CLEAR_ID + sse.frame(self.data, event=self.name)
+        facts = {"reason": self.reason.value, "ns": heard[0] if heard else None, "since": self._since}
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        data = json.dumps(known, separators=(",", ":"))
+        reset = sse.CLEAR_ID + sse.frame(data, event=self.name)
         return reset + sse.checkpoint(self.id) if self.id and subscription.checkpoints else reset
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from brook.errors import SettingsError, UnknownStream
+from brook.errors import UnknownStream
 
 ALL = "*"
 
@@ -17,10 +17,6 @@ class Namespaces:
         self.by_database: dict[str, set[str]] = {default: set(collections)}
         for name in others:
             database, _, collection = name.partition(".")
-            if not database or not collection:
-                raise SettingsError(
-                    f"--namespace takes a database and a collection, db.coll or db.*, got {name!r}"
-                )
             self.by_database.setdefault(database, set()).add(collection)
 
     def find(self, name: str) -> str:
@@ -29,16 +25,19 @@ class Namespaces:
         Raises UnknownStream for what was not named by the operator, whether it exists or not.
         """
         database, _, collection = name.partition(".")
-        if self._holds(database, collection):
+        if self.hold(database, collection):
             return name
-        if self._holds(self.default, name):
+        if self.hold(self.default, name):
             return f"{self.default}.{name}"
         raise UnknownStream(
             f"there is no stream {name[:100]!r}; the operator names the collections that are streamed"
         )
 
-    def _holds(self, database: str, collection: str) -> bool:
+    def hold(self, database: str, collection: str | None) -> bool:
+        """Whether the operator named a collection; without one, whether anything of the database."""
         collections = self.by_database.get(database, set())
+        if collection is None:
+            return bool(collections)
         if not collection or collection.startswith("system."):
             return False
         return collection in collections or ALL in collections

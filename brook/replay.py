@@ -142,7 +142,7 @@ class Replayer:
     def _deliver(self, members: set[Subscriber], batch: Batch) -> None:
         keys = [event.key for event in batch.events]
         opened = [event.open() for event in batch.events]
-        end = _end(batch)
+        end = self._end(batch)
         rendered: dict[Subscription, list[bytes]] = {}
         joined: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
         for member in self._live(members):
@@ -166,6 +166,18 @@ class Replayer:
             member.events += count
             member.position = end
             self._subscribers.send(member, data)
+
+    def _end(self, batch: Batch) -> Position | None:
+        """Up to where a batch goes: its last event, or its checkpoint.
+
+        The checkpoint counts up to the history's head only: while other collections are written to, it
+        would always be a little ahead of it, and nobody would ever be handed over.
+        """
+        ends = [Position(event.key, event.id, exact=False) for event in batch.events[-1:]]
+        if batch.checkpoint is not None:
+            head = Position(self._history.head, "", exact=False)
+            ends.append(min(batch.checkpoint, head))
+        return max(ends, default=None)
 
     def _release(self, members: set[Subscriber] | dict[Subscriber, None]) -> None:
         """Let go of those who have left, of the slow, and of those whom the history covers."""
@@ -214,12 +226,6 @@ def _remove(members: set[Subscriber] | dict[Subscriber, None], member: Subscribe
 
 def _key(member: Subscriber) -> str:
     return _position(member).key
-
-
-def _end(batch: Batch) -> Position | None:
-    """Up to where a batch goes: its last event, or its checkpoint."""
-    ends = [Position(event.key, event.id, exact=False) for event in batch.events[-1:]]
-    return max([*ends, batch.checkpoint] if batch.checkpoint else ends, default=None)
 
 
 def _holds(batch: Batch, keys: list[str], position: Position) -> bool:

@@ -75,10 +75,14 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)
-        if not self.database or set(self.database) & set('/\\. "$\0'):
+        if not _is_database(self.database):
             raise SettingsError(f"--database {self.database!r} is not a database name")
-        if not self.collection or any(not name or "$" in name or "\0" in name for name in self.collection):
+        if not self.collection or not all(map(_is_collection, self.collection)):
             raise SettingsError(f"--collection {' '.join(self.collection)!r} is not a collection name")
+        for name in self.namespace:
+            database, _, collection = name.partition(".")
+            if not _is_database(database) or not _is_collection(collection):
+                raise SettingsError(f"--namespace takes db.coll, or db.* for a whole database, got {name!r}")
         if self.compression not in ("gzip", "off"):
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if any(character in self.cors_origin for character in "\r\n\0 ,"):
@@ -93,6 +97,14 @@ def flag(name: str) -> str:
 def environment_name(name: str) -> str:
     """The environment's name of a setting."""
     return ENVIRONMENT_PREFIX + name.upper()
+
+
+def _is_database(name: str) -> bool:
+    return bool(name) and not set(name) & set('/\\. "$\0')
+
+
+def _is_collection(name: str) -> bool:
+    return bool(name) and "$" not in name and "\0" not in name
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:

@@ -18,12 +18,14 @@ class StreamConnection:
     """Writes straight to an idle socket; what it does not take waits in Tornado's IOStream.
 
     No task and no handler stays behind for a connection: ten thousand of them are ten thousand of
-    these and their streams.
+    these and their streams. Raises StreamClosedError when the client has left already.
     """
 
     __slots__ = ("_drained", "_gone", "_head", "_send", "_stream", "end", "wrap")
 
     def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
+        if stream.closed():
+            raise StreamClosedError  # it has no socket any more
         self._stream = stream
         self._head = head + framing.start
         self._send = stream.socket.send

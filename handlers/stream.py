@@ -49,9 +49,9 @@ class StreamHandler(ProblemHandler):
         except WillPass as error:
             self._come_again(error)
             return
-        connection = self._take_over()
-        subscriber = Subscriber(subscription, connection)
         try:
+            connection = self._take_over()
+            subscriber = Subscriber(subscription, connection)
             connection.watch(
                 drained=partial(service.subscribers.drained, subscriber),
                 gone=partial(service.subscribers.remove, subscriber),

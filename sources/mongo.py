@@ -26,7 +26,7 @@ from brook.settings import Settings
 from brook.source import Source
 from brook.subscription import Subscription
 from sources import mongo_errors
-from sources.mongo_tail import Tail, pipeline
+from sources.mongo_tail import Tail
 
 log = logging.getLogger(__name__)
 
@@ -219,9 +219,13 @@ class MongoSource(Source):
         return tail
 
     def _tail(self, start: ClusterTime) -> Tail:
-        stages = pipeline(self._namespaces)
         return Tail(
-            self._watched, stages, self._executor, start=start, sharded=self._sharded, before=self._has_before
+            self._watched,
+            self._namespaces,
+            self._executor,
+            start=start,
+            sharded=self._sharded,
+            before=self._has_before,
         )
 
     def _opened_tail(self) -> Tail:

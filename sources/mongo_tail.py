@@ -33,7 +33,7 @@ _RESETS = {
 }
 
 # All that is needed to get past a change that is too large to be sent.
-_SLIM = {"$project": {"_id": 1, "operationType": 1, "ns": 1}}
+_SLIM = {"$project": {"_id": 1, "operationType": 1, "ns": 1, "to": 1}}
 
 Watched = AsyncIOMotorDatabase[RawBSONDocument] | AsyncIOMotorClient[RawBSONDocument]
 Pipeline = Sequence[Mapping[str, Any]]
@@ -61,7 +61,7 @@ class Tail:
     def __init__(
         self,
         watched: Watched,
-        pipeline: Pipeline,
+        namespaces: Namespaces,
         executor: Executor,
         *,
         start: ClusterTime,
@@ -69,7 +69,8 @@ class Tail:
         before: bool,
     ) -> None:
         self._watched = watched
-        self._pipeline = pipeline
+        self._namespaces = namespaces
+        self._pipeline = pipeline(namespaces)
         self._executor = executor
         self._sharded = sharded
         # Asked of a server before 6.0, even "whenAvailable" is an error.
@@ -104,13 +105,17 @@ class Tail:
         loop = asyncio.get_running_loop()
         most = 1 if self.careful else BATCH_CHANGES
         held, self._held = self._held, None
-        drained = await loop.run_in_executor(self._executor, _drain, self._stream.delegate, most, held)
+        drained = await loop.run_in_executor(
+            self._executor, _drain, self._stream.delegate, self._namespaces, most, held
+        )
         events, last_event, token, alive, self._held = drained
         checkpoint = self._checkpoint(token, last_event)
         if token:
             self._where = {"start_after": {"_data": token}}
         self._last_event = last_event or self._last_event
-        if not alive:  # the database was dropped: the stream goes on after its "invalidate"
+        # A dropped database ends the stream, which goes on after its "invalidate". And only the first
+        # batch of a cursor can be a single change: the driver asks for two at least after that.
+        if not alive or self.careful:
             await self.close()
         return Batch(tuple(events), checkpoint)
 
@@ -125,7 +130,9 @@ class Tail:
         # The position before it, not its own: a token holds its document's _id, which not everybody
         # who hears of this may know.
         before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(token)))
-        return Reset(ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_namespace(change))
+        return Reset(
+            ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_named(change, self._namespaces)
+        )
 
     async def close(self) -> None:
         """Give the cursor back; `read` opens a new one at the same place."""
@@ -150,7 +157,7 @@ class Tail:
 
 
 def _drain(
-    stream: Any, most: int, change: RawBSONDocument | None
+    stream: Any, namespaces: Namespaces, most: int, change: RawBSONDocument | None
 ) -> tuple[list[Event], str, str, bool, RawBSONDocument | None]:
     """What the driver has buffered, after at most one getMore: events, the last change's token, the
     stream's own, whether it lives on, and a change that belongs to the next batch. Runs in a thread.
@@ -170,7 +177,7 @@ def _drain(
         if full and not resume_token.same_time(token, last):
             return events, last, last, True, change
         last = token
-        event = _event(change, token)
+        event = _event(change, token, namespaces)
         if event is not None:
             events.append(event)
             size += event.size
@@ -181,15 +188,20 @@ def _drain(
     return events, last, resume["_data"] if resume else "", stream.alive, None
 
 
-def _event(change: RawBSONDocument, token: str) -> Event | None:
+def _event(change: RawBSONDocument, token: str, namespaces: Namespaces) -> Event | None:
     operation = change["operationType"]
     if operation in _CHANGES:
         return Change(token, operation, bytes(change.raw))
     if operation in _RESETS:
-        return Reset(_RESETS[operation], id=token, ns=_namespace(change))
+        return Reset(_RESETS[operation], id=token, ns=_named(change, namespaces))
     return None
 
 
-def _namespace(change: Mapping[str, Any]) -> str:
-    ns = change["ns"]
-    return f"{ns['db']}.{ns['coll']}" if "coll" in ns else str(ns["db"])
+def _named(change: Mapping[str, Any], namespaces: Namespaces) -> list[str]:
+    """What a change is about: of a rename both names, but only those that the operator named."""
+    places = [change["ns"], *([change["to"]] if "to" in change else [])]
+    return [
+        f"{place['db']}.{place['coll']}" if "coll" in place else str(place["db"])
+        for place in places
+        if namespaces.hold(place["db"], place.get("coll"))
+    ]

@@ -103,9 +103,9 @@ class Node:
                 with contextlib.suppress(PyMongoError):
                     client.admin.command("ping")
                     return
-        tail = (
-            (self._folder / "mongod.log").read_text(errors="replace")[-500:] if self._folder.exists() else ""
-        )
+        log = self._folder / "mongod.log"
+        # It is not there when mongod did not take its options.
+        tail = log.read_text(errors="replace")[-500:] if log.exists() else "it refused its options"
         raise OperatorError(f"mongod did not start: {tail}")
 
 

@@ -52,12 +52,18 @@ export class Brook extends EventTarget {
   #pause = 0;
   #streams = 0;
   #missed = false;
+  #left = false;
+  #probing = null;
+  #listening = new AbortController();
 
   /** `url` is relative to the page. */
   constructor(url, { withCredentials = false } = {}) {
     super();
     this.#url = new URL(url, document.baseURI);
     this.#credentials = withCredentials;
+    const { signal } = this.#listening;
+    addEventListener("pagehide", () => this.#leave(), { signal });
+    addEventListener("pageshow", () => this.#return(), { signal });
     this.#connect();
   }
 
@@ -75,6 +81,22 @@ export class Brook extends EventTarget {
       else if (this.state === "live") this.#enter("reconnecting", "the connection was cut");
     };
     for (const name of NAMES) source.addEventListener(name, (event) => this.#receive(event));
+  }
+
+  /** Browsers keep a page that was left, and its connections: six of those, and the site stands still. */
+  #leave() {
+    this.#left = true;
+    this.#missed ||= this.#isLost();
+    clearTimeout(this.#timer);
+    this.#probing?.abort();
+    this.#source.close();
+    this.#enter(this.#away(), "the page was left");
+  }
+
+  #return() {
+    if (!this.#left) return;
+    this.#left = false;
+    this.#connect();
   }
 
   /** A new EventSource cannot send a Last-Event-ID, so the position goes into the address. */
@@ -118,6 +140,7 @@ export class Brook extends EventTarget {
 
   async #probe() {
     const abort = new AbortController();
+    this.#probing = abort;
     try {
       const response = await fetch(this.#address(), {
         cache: "no-store",
@@ -126,9 +149,9 @@ export class Brook extends EventTarget {
       });
       const isStream = response.headers.get("Content-Type")?.startsWith("text/event-stream");
       const problem = isStream ? {} : parsed(await response.text());
-      if (this.state !== "ended") this.#answered(response, isStream, problem);
+      if (this.#isWaiting()) this.#answered(response, isStream, problem);
     } catch {
-      if (this.state !== "ended") this.#askAgain("the server cannot be reached");
+      if (this.#isWaiting()) this.#askAgain("the server cannot be reached");
     } finally {
       abort.abort();
     }
@@ -146,6 +169,10 @@ export class Brook extends EventTarget {
     } else {
       this.#askAgain(ok ? "what answers here is no event stream" : why);
     }
+  }
+
+  #isWaiting() {
+    return this.state !== "ended" && !this.#left;
   }
 
   /** There was a stream, and nothing to resume it from. */
@@ -168,6 +195,7 @@ export class Brook extends EventTarget {
 
   #end(why) {
     clearTimeout(this.#timer);
+    this.#listening.abort();
     this.#source.close();
     this.#enter("ended", why);
   }

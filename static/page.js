@@ -38,6 +38,7 @@ const RESETS = {
   "collection-renamed": (ns) => `The collection ${ns} was renamed.`,
   "database-dropped": (ns) => `The database ${ns} was dropped.`,
   "oversized-event": (ns) => `A change in ${ns} was too large to be sent.`,
+  "unreadable-event": () => "A change could not be read, and was skipped.",
 };
 
 const $ = (id) => document.getElementById(id);

@@ -50,6 +50,8 @@ class Member(asyncio.Protocol):
         self.others: list[tuple[str, str]] = []
         """Every event with a name: the name, and the data."""
         self.connects = 0
+        self.longest_silence = 0.0
+        self._heard_at = time.monotonic()
         self.opened = False
         """Whether the present connection's opening has come."""
         self.dead = ""
@@ -57,6 +59,11 @@ class Member(asyncio.Protocol):
         self.waits_to_start = False
         self._transport: asyncio.Transport | None = None
         self._start_anew()
+
+    def _note_the_time(self) -> None:
+        now = time.monotonic()
+        self.longest_silence = max(self.longest_silence, now - self._heard_at)
+        self._heard_at = now
 
     def _start_anew(self) -> None:
         self.opened = False
@@ -224,12 +231,16 @@ class Member(asyncio.Protocol):
         if at >= 0:
             self.last_id = block[at + 5 : block.index(b"\n", at + 1)].decode()
         if b"\nevent:" in block:
-            fields = dict(line.split(": ", 1) for line in block.decode().strip("\n").split("\n") if ": " in line)
+            fields = dict(
+                line.split(": ", 1) for line in block.decode().strip("\n").split("\n") if ": " in line
+            )
             self.others.append((fields["event"], fields["data"]))
             return
         found = _NUMBERED.findall(block)
         assert len(found) == block.count(b"\ndata"), block
-        self.numbers.extend(map(int, found))
+        if found:
+            self._note_the_time()
+            self.numbers.extend(map(int, found))
 
 
 class Crowd:
@@ -308,6 +319,10 @@ class Crowd:
         """Wait until everybody has had the last document; for how long that was."""
         return await self.until(lambda member: len(member.numbers) and member.numbers[-1] == LAST, seconds)
 
+    def longest_silence(self) -> float:
+        """For how long somebody had to wait for the next document."""
+        return max(member.longest_silence for member in self.members)
+
     def events(self, *names: str) -> list[tuple[str, str]]:
         """The named events that anybody got."""
         return [event for member in self.members for event in member.others if event[0] in names]
@@ -331,8 +346,9 @@ def _difference(got: array[int], expected: array[int]) -> str:
     alien = sorted(set(got) - set(expected))
     at = next((n for n, pair in enumerate(zip(got, expected, strict=False)) if pair[0] != pair[1]), "the end")
     return (
-        f"{len(got)} documents of {len(expected)}: {len(lost)} lost {lost[:5]}, {len(twice)} twice {twice[:5]}, "
-        f"{len(alien)} never written {alien[:5]}; the first difference is at {at}"
+        f"{len(got)} documents of {len(expected)}: {len(lost)} lost {lost[:5]}, "
+        f"{len(twice)} twice {twice[:5]}, {len(alien)} never written {alien[:5]}; "
+        f"the first difference is at {at}"
     )
 
 
@@ -352,7 +368,7 @@ class Writers:
         pad: int = 0,
         most: int = SPAN,
     ) -> None:
-        self._client: Any = pymongo.MongoClient(uri, socketTimeoutMS=5_000, serverSelectionTimeoutMS=30_000)
+        self._client: Any = pymongo.MongoClient(uri, serverSelectionTimeoutMS=30_000)
         self._collection = self._client.get_database(database).get_collection(
             "creatures", write_concern=WriteConcern("majority")
         )

@@ -32,7 +32,7 @@ Heard = tuple[str, str, str]
 def with_httpx_sse(url: str, last_id: str) -> Iterator[Heard]:
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with (
-        httpx.Client(timeout=None) as client,  # noqa: S113 - the stream may be silent for long
+        httpx.Client(timeout=None) as client,  # a stream may be silent for long
         httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
         contextlib.suppress(httpx.TransportError),
     ):
@@ -150,7 +150,9 @@ def test_independent_clients_hear_the_same_events_across_a_restart(sandbox, data
 
     pond.insert_one({"_id": 1, "type": "crawdad"})
     pond.insert_many([{"_id": number, "type": "minnow"} for number in range(2, 12)])
-    pond.update_one({"_id": 1}, {"$set": {"mood": "calm\nand\r\nclear\rand\u2028so on", "name": "Flußkrebs 🦞"}})
+    pond.update_one(
+        {"_id": 1}, {"$set": {"mood": "calm\nand\r\nclear\rand\u2028so on", "name": "Flußkrebs 🦞"}}
+    )
     pond.replace_one({"_id": 2}, {"type": "newt", "size": 3})
     pond.delete_one({"_id": 3})
     pond.insert_one({"_id": "large", "pad": "0123456789" * 30_000})
@@ -159,7 +161,12 @@ def test_independent_clients_hear_the_same_events_across_a_restart(sandbox, data
         *(("message", {"_id": number, "type": "minnow"}) for number in range(2, 12)),
         (
             "message",
-            {"_id": 1, "type": "crawdad", "mood": "calm\nand\r\nclear\rand\u2028so on", "name": "Flußkrebs 🦞"},
+            {
+                "_id": 1,
+                "type": "crawdad",
+                "mood": "calm\nand\r\nclear\rand\u2028so on",
+                "name": "Flußkrebs 🦞",
+            },
         ),
         ("message", {"_id": 2, "type": "newt", "size": 3}),
         ("delete", {"_id": 3}),

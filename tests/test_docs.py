@@ -39,6 +39,7 @@ from pymongo.errors import OperationFailure
 import server
 from brook import documents, errors
 from brook.event import ResetReason
+from brook.parameters import PARAMETERS
 from brook.settings import Settings
 from brook.subscriber import Bye
 from sources import mongo_errors
@@ -136,7 +137,7 @@ def test_make_targets_that_are_named_exist(page):
 
 
 # Options of other programs.
-FOREIGN = {"--replSet", "--eval", "--compressed", "--strict", "--lines"}
+FOREIGN = {"--replSet", "--eval", "--compressed", "--strict", "--lines", "--data-urlencode"}
 
 
 @every_page
@@ -215,9 +216,10 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("row", table(PROTOCOL, "in MongoDB"), ids=lambda row: row[0])
 def test_value_becomes_what_the_table_says(row):
-    name, _, example = row
-    raw = encode({"v": VALUES[name]})
-    assert documents.to_json(documents.decode(raw)) == f'{{"v":{example}}}'
+    name, _, example, extended = row
+    document = documents.decode(encode({"v": VALUES[name]}))
+    assert documents.to_json(document) == f'{{"v":{example}}}'
+    assert documents.to_ejson(document) == f'{{"v":{extended}}}'
 
 
 def test_every_value_is_in_the_table():
@@ -234,11 +236,17 @@ def test_every_goodbye_is_documented():
     assert {row[0] for row in table(PROTOCOL, "reason \\|")} == said
 
 
+def test_every_parameter_is_documented():
+    assert [row[0] for row in table(PROTOCOL, "parameter")] == ["ns", "since", *PARAMETERS[1:]]
+
+
 def test_every_error_that_is_raised_is_documented():
     folders = ("brook", "handlers", "sources")
     code = "".join(path.read_text() for folder in folders for path in (ROOT / folder).glob("*.py"))
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    raised = {kind.code for kind in kinds if hasattr(kind, "code") and f"raise {kind.__name__}(" in code}
+    kinds = [errors.ClientError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    raised = {kind.code for kind in kinds if f"raise {kind.__name__}(" in code}
     assert {row[1] for row in table(PROTOCOL, "status")} == raised | {"method-not-allowed"}
 
 
@@ -253,7 +261,7 @@ def test_no_id_gets_into_the_log_with_a_message_of_mongodb():
 
 def test_every_endpoint_answers(start_server):
     demo = start_server("--demo")
-    paths = [path for row in table(PROTOCOL, "request") for path in re.findall(r"GET (/\w*)", row[0])]
+    paths = [path for row in table(PROTOCOL, "request") for path in re.findall(r"GET (/\w*)(?=$|`)", row[0])]
     assert paths == ["/", "/stream", "/healthz", "/readyz"]
     for path in paths:
         with urllib.request.urlopen(demo.url + path, timeout=SECONDS) as answer:
@@ -363,7 +371,7 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                 if writes:
                     first_id = re.findall(r"^id: (82.*)$", running.said, re.M)[0]
             tested += 1
-    assert tested == 8
+    assert tested == 10
 
 
 def test_lines_of_the_readme_follow_the_data_in_a_browser(sandbox, database, start_server, page):

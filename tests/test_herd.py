@@ -53,8 +53,9 @@ def test_herd_that_returns_after_a_restart_is_served_with_a_handful_of_cursors(
                 until_one = await asyncio.to_thread(cursors.wait_for_one)
             print(
                 f"\nherd from {place}: {len(truth)} changes to {CLIENTS} clients in {seconds:.1f} s, "
-                f"{cpu_seconds:.1f} s of CPU, {process.memory_info().rss / 2**20:.0f} MB, cursors at most "
-                f"{max(cursors.samples)} in {len(cursors.samples)} samples, and one after {until_one:.1f} s more"
+                f"{cpu_seconds:.1f} s of CPU, {process.memory_info().rss / 2**20:.0f} MB, at most "
+                f"{max(cursors.samples)} cursors in {len(cursors.samples)} samples, "
+                f"and one after {until_one:.1f} s more"
             )
             assert max(cursors.samples) <= 1 + (REPLAYS if place == "log" else 0)
             assert place == "memory" or max(cursors.samples) > 1, "nothing was read from the log"

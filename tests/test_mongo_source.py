@@ -53,8 +53,14 @@ def from_log(sandbox, brook):
     yield from module_server(sandbox, "--history-max-bytes", "0", "--warm-up-seconds", "0")
 
 
-async def opened(server: ServerProcess, last_id: str = "") -> RawClient:
-    return await (await RawClient(server.port, last_id=last_id).connect()).opened()
+@pytest.fixture(params=["from_memory", "from_log"])
+def server(request) -> ServerProcess:
+    """Each of the two."""
+    return request.getfixturevalue(request.param)
+
+
+async def opened(server: ServerProcess, last_id: str = "", path: str = "/stream") -> RawClient:
+    return await (await RawClient(server.port, path, last_id=last_id).connect()).opened()
 
 
 def words(event: Received) -> object:
@@ -160,6 +166,37 @@ def test_collection_that_is_renamed_to_a_watched_name_is_a_reset(from_memory, fr
     asyncio.run(check([from_memory, from_log], brook, change, expected))
 
 
+def test_rename_is_told_to_those_who_listen_to_either_name(server, brook):
+    brook.creatures.drop()
+    brook.moods.drop()
+    away, there = (reset("collection-renamed", f"source.{name}") for name in ("creatures", "moods"))
+    expected = {
+        "/stream": ["before", away, away, "last"],
+        "/stream/creatures": ["before", away, away, "last"],
+        "/stream/moods": [there, "last"],
+    }
+
+    async def scenario() -> None:
+        with ExitStack() as stack:
+            (listener,) = await present([server], brook, stack)
+            place = listener.parser.last_id
+            clients = [
+                (path, stack.enter_context(closing(await opened(server, "", path)))) for path in expected
+            ]
+            brook.creatures.insert_one({"_id": "before"})
+            brook.creatures.rename("moods", dropTarget=True)
+            brook.unheard.insert_one({"_id": 1})
+            brook.unheard.rename("creatures")
+            brook.creatures.insert_one({"_id": "last"})
+            brook.moods.insert_one({"_id": "last"})
+            for path in expected:
+                clients.append((path, stack.enter_context(closing(await opened(server, place, path)))))
+            for path, client in clients:
+                assert await hear(client, "last") == expected[path], path
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("collections", [("creatures",), ("*",)], ids=["named", "all"])
 def test_dropped_database_is_a_reset_and_the_watch_goes_on(sandbox, database, start_server, collections):
     arguments = ["--mongo", sandbox.uri, "--database", database.name]
@@ -223,8 +260,9 @@ def test_change_that_is_too_large_is_skipped_with_a_reset_and_its_neighbours_arr
     oversized = reset("oversized-event", "source.creatures")
     expected = [0, 1, 2, oversized, 3, oversized, oversized, *range(4, 40), "last"]
     asyncio.run(check([from_memory, from_log], brook, change, expected))
-    lines = [line for line in from_memory.log if "16 MB" in line]
-    assert len(lines) == 3, "one for each"
+    for server in (from_memory, from_log):
+        lines = [line for line in server.log if "16 MB" in line]
+        assert len(lines) == 3, "one for each, and none for those who come back to it"
 
 
 def test_change_that_is_too_large_in_the_middle_of_a_transaction_takes_nothing_down_with_it(

@@ -75,7 +75,8 @@ def start_nginx(tmp_path: Path) -> Iterator[Start]:
         processes.append(subprocess.Popen(command))
         until = time.monotonic() + 20
         while True:
-            assert processes[-1].poll() is None and time.monotonic() < until, _log(tmp_path)
+            assert processes[-1].poll() is None, _log(tmp_path)
+            assert time.monotonic() < until, _log(tmp_path)
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
                 return port
             time.sleep(0.02)
@@ -95,7 +96,7 @@ def _log(folder: Path) -> str:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_events_and_keep_alives_pass_nginx_at_once(options, sandbox, database, start_server, start_nginx):
     server = start_server(
-        "--mongo", sandbox.uri, "--database", database.name, "--heartbeat-seconds", "0.5"
+        "--mongo", sandbox.uri, "--database", database.name, "--heartbeat-seconds", "0.2"
     )  # fmt: skip
     port = start_nginx(server.port, options=options)
 
@@ -133,7 +134,7 @@ def test_clients_of_two_servers_resume_on_the_other_one(
     port = start_nginx(*(server.port for server in servers), options=options)
 
     async def restart(server: Any, crowd: Crowd, writers: Writers, *, politely: bool) -> int:
-        """How many came back while it was away."""
+        """How many had to go to the other one while it was away."""
         connects = [member.connects for member in crowd.members]
         if politely:
             assert await asyncio.to_thread(server.stop, signal.SIGTERM) == 0
@@ -148,10 +149,8 @@ def test_clients_of_two_servers_resume_on_the_other_one(
         async with Crowd(port, CLIENTS) as crowd:
             with Writers(sandbox.uri, database.name, pause_seconds=0.02) as writers:
                 await writers.more(100)
-                for politely in (False, True, False):
-                    for server in servers:
-                        moved = await restart(server, crowd, writers, politely=politely)
-                        assert 0 < moved <= CLIENTS
+                assert 0 < await restart(servers[0], crowd, writers, politely=False) < CLIENTS
+                assert 0 < await restart(servers[1], crowd, writers, politely=True) <= CLIENTS
                 truth = await writers.finish()
             await crowd.until_last()
             crowd.check(truth)

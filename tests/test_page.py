@@ -48,6 +48,12 @@ def mongo(sandbox, database, start_server):
     return start_server("--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "200")
 
 
+def opened(page: Browser, address: str) -> None:
+    """Load the page at an address, and wait until its stream is open."""
+    page.open(address)
+    page.wait_for_state("live")
+
+
 def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -293,12 +299,6 @@ def fill_in(page: Browser, **texts: str) -> None:
             field.clear()
         field.send_keys(text)
     page.driver.find_element("id", "filter").send_keys(Keys.ENTER)
-
-
-def opened(page: Browser, address: str) -> None:
-    """Load the page at an address, and wait until its stream is open."""
-    page.open(address)
-    page.wait_for_state("live")
 
 
 def test_form_changes_what_arrives(page, shared):
@@ -548,6 +548,21 @@ def test_position_that_another_server_does_not_know_is_given_up_with_a_reset(pag
         other.kill()
     assert items[1].endswith("(invalid-id)")
     assert items[2:] == ["message: Sending 1", "message: Sending 2", "message: Sending 3"]
+
+
+def test_page_that_is_left_frees_its_connection_and_goes_on_when_somebody_comes_back(page, database, mongo):
+    opened(page, mongo.url)
+    database.creatures.insert_one({"n": 1})
+    page.wait_for_items(1)
+    page.open(mongo.url + "/healthz")
+    # The browser keeps the page itself, for as long as a minute with all that it has open.
+    mongo.wait_for("client left", seconds=15)
+    database.creatures.insert_one({"n": 2})
+    page.driver.back()
+    page.wait_for_state("live")
+    database.creatures.insert_one({"n": 3})
+    assert numbers(page.wait_for_items(3)) == [1, 2, 3]
+    assert page.text("why") == ""
 
 
 def test_module_serves_other_pages_and_closes_for_good(page, start_server):

@@ -391,13 +391,13 @@ def test_source_without_a_log_resets_whoever_is_behind():
 
 def test_reader_that_takes_nothing_does_not_hold_back_the_others_and_loses_nothing():
     async def scenario() -> None:
-        async with Stage(3000, batch=500) as stage:
+        async with Stage(9000, batch=500) as stage:
             slow = stage.connect(at(10), room=20)
             fast = [stage.connect(at(10 + number)) for number in range(20)]
             await stage.live(*fast)
             assert all(stage.complete(client, 10 + number) for number, client in enumerate(fast))
             assert slow.subscriber.state is not State.LIVE
-            assert slow.subscriber.queued_bytes < 100_000
+            assert slow.subscriber.queued_bytes < 2 * 500 * EVENT_BYTES, "fed though it takes nothing"
             stage.feed(5)
             async with asyncio.timeout(20):
                 while slow.subscriber.state is not State.LIVE:
@@ -513,7 +513,7 @@ def test_close_stops_reading_whoever_waits():
 # -- everything at once ----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 60),

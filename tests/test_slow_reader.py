@@ -26,7 +26,7 @@ def test_stopped_reader_is_cut_off_alone_and_resumes(bound, sandbox, database, s
     """Much more comes than fits into the queue and the buffers of the system; only the victim notices."""
     server = start_server(
         "--mongo", sandbox.uri, "--database", database.name, "--history-max-bytes", str(4 * MEGABYTE),
-        "--queue-max-bytes", str(MEGABYTE if bound == "bytes" else 1024 * MEGABYTE),
+        "--queue-max-bytes", str(4 * MEGABYTE if bound == "bytes" else 1024 * MEGABYTE),
         "--write-timeout-seconds", "60" if bound == "bytes" else "1",
     )  # fmt: skip
     process = psutil.Process(server.pid)
@@ -52,11 +52,11 @@ def test_stopped_reader_is_cut_off_alone_and_resumes(bound, sandbox, database, s
                 slowest = max(slowest, await insert(crowd))
                 most = max(most, process.memory_info().rss)
             print(
-                f"\nstopped reader, bound by {bound}: {24 * 50 * len(pad) / MEGABYTE:.0f} MB written, the server "
-                f"grew by {(most - before) / MEGABYTE:.0f} MB to {most / MEGABYTE:.0f}, the others waited at "
-                f"most {slowest * 1000:.0f} ms for 2.5 MB"
+                f"\nstopped reader, bound by {bound}: {24 * 50 * len(pad) / MEGABYTE:.0f} MB written, the "
+                f"server grew by {(most - before) / MEGABYTE:.0f} MB to {most / MEGABYTE:.0f}, the others "
+                f"waited at most {slowest * 1000:.0f} ms for 2.5 MB"
             )
-            assert most - before < 24 * MEGABYTE
+            assert most - before < 32 * MEGABYTE
             assert slowest < 10
             if bound == "time":
                 await asyncio.to_thread(server.wait_for, "client left .*write-timeout")
@@ -85,33 +85,33 @@ def test_stopped_reader_is_cut_off_alone_and_resumes(bound, sandbox, database, s
         victim.stop()
 
 
-@pytest.mark.parametrize("history_max_bytes", [64 * 2**20, 0])
+@pytest.mark.parametrize("history_max_bytes", [64 * MEGABYTE, 0], ids=["history", "no history"])
 def test_slow_but_steady_readers_get_everything_on_one_connection(
     history_max_bytes, sandbox, database, start_server
 ):
-    """Many times what fits into the buffers of the system is on the way, for longer than the timeout."""
+    """24 MB come at once, many times what fits into the buffers of the system, and a reader takes 12 MB a
+    second: longer than the timeout.
+    """
     server = start_server(
         "--mongo", sandbox.uri, "--database", database.name, "--write-timeout-seconds", "1",
-        "--queue-max-bytes", str(64 * 2**20), "--history-max-bytes", str(history_max_bytes),
+        "--queue-max-bytes", str(64 * MEGABYTE), "--history-max-bytes", str(history_max_bytes),
     )  # fmt: skip
 
     async def scenario() -> None:
         crowd = Crowd(server.port, 4)
-        crowd.rest_seconds = 0.01
+        crowd.rest_seconds = 0.02
         crowd.receive_bytes = 2**17
         async with crowd:
-            with Writers(sandbox.uri, database.name, 2, batch=10, pad=30_000) as writers:
-                await writers.more(800)
-                truth = await writers.finish()
-            seconds = await crowd.until_last()
+            with Writers(sandbox.uri, database.name, 2, batch=400, pad=30_000, most=400) as writers:
+                truth = await writers.all()
+            await crowd.until_last()
             crowd.check(truth)
-            assert seconds > 1, "the readers were not slow"
             assert all(member.connects == 1 for member in crowd.members)
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("history_max_bytes", [64 * 2**20, 0], ids=["memory", "log"])
+@pytest.mark.parametrize("history_max_bytes", [64 * MEGABYTE, 0], ids=["memory", "log"])
 def test_slow_readers_that_come_back_get_all_of_large_transactions(
     history_max_bytes, sandbox, database, start_server
 ):

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
+from brook.groups import Group
 from brook.history import History
 from brook.settings import Settings
 from brook.subscriber import WRITE_BYTES, Buffer, Bye, State, Subscriber
@@ -178,12 +179,28 @@ def test_opening_of_one_who_is_played_to_alone_has_no_position(brook):
     assert client.connection.received == b"retry: 3000\n\n"
 
 
+def test_one_who_wants_no_blocks_without_data_gets_comments_instead(brook):
+    """Some readers take such a block for an empty event."""
+
+    async def scenario() -> None:
+        reset = Reset(ResetReason.INVALID_ID, id="t1", since="x")
+        client = brook.connect(subscription=Subscription(checkpoints=False), reset=reset)
+        brook.publish(checkpoint=after(7))
+        await keeping(brook, 60)
+        brook.publish(*events(8, 8))
+        assert client.connection.received == (
+            b':\n\nid\nevent: reset\ndata: {"reason":"invalid-id","since":"x"}\n\n'
+            b":\n\nid: 000008\ndata: xxxxxxxxxx\n\n"
+        )
+
+    asyncio.run(scenario())
+
+
 def test_opening_has_the_configured_retry():
     assert Brook(retry_ms=17).connect().connection.received == b"retry: 17\n\n"
 
 
 def test_reset_comes_after_the_retry_and_before_the_position(brook):
-    brook.connect(reset=Reset(ResetReason.INVALID_ID, since="rubbish"))
     client = brook.connect(reset=Reset(ResetReason.INVALID_ID, since="rubbish"))
     assert client.connection.received == (
         b'retry: 3000\n\nid\nevent: reset\ndata: {"reason":"invalid-id","since":"rubbish"}\n\nid: t0\n\n'
@@ -651,6 +668,28 @@ def test_stuck_client_is_cut_off_and_the_others_are_not(brook, caplog):
     assert "write-timeout" in caplog.text
 
 
+def test_client_that_was_busy_once_is_not_cut_off_for_it_later(brook):
+    async def scenario() -> None:
+        once, stuck = brook.connect(), brook.connect()
+        once.connection.room = stuck.connection.room = 0
+        brook.publish(*events(1, 1))
+        once.drain()
+        brook.clock.now += 0.15
+        # Busy again, and since a moment only: the one that takes nothing must be found all the same.
+        once.connection.room = 0
+        brook.publish(*events(2, 2))
+        brook.clock.now += 0.06
+        await keep_until(brook, lambda: stuck.connection.closed)
+        assert not once.connection.closed
+        once.drain()
+        brook.clock.now += 10
+        await keeping(brook, 60)
+        assert not once.connection.closed
+        assert once.data() == [key(1), key(2)]
+
+    asyncio.run(scenario())
+
+
 # -- the end ---------------------------------------------------------------------------------------
 
 
@@ -756,6 +795,20 @@ def test_log_line_counts_what_was_sent_whatever_was_counted_for_those_who_left_b
         assert f": {count} events, {len(client.connection.received)} bytes" in caplog.text
 
 
+def count_of(kind: type) -> int:
+    gc.collect()
+    return sum(isinstance(one, kind) for one in gc.get_objects())
+
+
+def test_nothing_is_rendered_for_those_who_left(brook):
+    clients = [brook.connect(subscription=Louder(volume=volume)) for volume in range(20)]
+    for client in clients:
+        brook.list.remove(client.subscriber)
+    [event] = events(1, 1)
+    brook.publish(event)
+    assert event.renders == 0
+
+
 def test_nothing_is_left_of_those_who_left():
     brook = Brook(queue_max_bytes=1024, history_max_bytes=1_000_000)
     brook.start()
@@ -778,9 +831,11 @@ def test_nothing_is_left_of_those_who_left():
         brook.behind.clear()
         return [weakref.ref(client.subscriber) for client in clients]
 
+    groups = count_of(Group)
     left = crowd()
     gc.collect()
     assert [reference() for reference in left if reference() is not None] == []
+    assert count_of(Group) == groups
     assert len(brook.list) == 0
     again = brook.connect()
     brook.publish(*events(405, 405))
