@@ -21,8 +21,9 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 6, 12, 5
 
 # Pieces that are compressed again and again: those of the history, for clients that return together.
-_REMEMBERED_PIECES = 256
-_REMEMBERED_FROM_BYTES = 4096
+# Larger ones are batches that are sent once; together, these take at most 8 MiB.
+_REMEMBERED_PIECES = 64
+_REMEMBERED_BYTES = range(4096, 128 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Framings:
         remembered = lru_cache(_REMEMBERED_PIECES)(deflated)
 
         def deflate(data: bytes) -> bytes:
-            return remembered(data) if len(data) >= _REMEMBERED_FROM_BYTES else deflated(data)
+            return remembered(data) if len(data) in _REMEMBERED_BYTES else deflated(data)
 
         def deflate_chunked(data: bytes) -> bytes:
             return chunked(deflate(data))

@@ -185,7 +185,8 @@ class MongoSource(Source):
                 return Batch()
             tail.careful = False
             reset = await tail.skip()
-            log.warning("a change of more than 16 MB was skipped: every client is reset")
+            if tail is self._live:
+                log.warning("a change of more than 16 MB was skipped: every client is reset")
             return Batch((reset,))
         if tail.careful and not batch.events:
             tail.careful = False

@@ -298,13 +298,13 @@ def test_slow_reader_gets_all_in_order_once_it_reads_on(sandbox, brook, start_se
 
 
 def test_slow_reader_gets_all_of_a_transaction_that_is_replayed_in_parts(sandbox, brook, start_server):
-    """All its changes have one cluster time: the place between two of them must not be rounded."""
+    """All its changes have one cluster time, and MongoDB needs several replies for them."""
     server = start_server(
         "--mongo", sandbox.uri, "--database", "resume", "--queue-max-bytes", str(2**26),
         "--history-max-bytes", "0", "--warm-up-seconds", "0",
     )  # fmt: skip
     _, ids = asyncio.run(record(server, brook, 1))
-    numbers = transaction(brook, 3500, filler="x" * 4000)
+    numbers = transaction(brook, 4600, filler="x" * 4000)
     numbers.append(asyncio.run(all_heard(server, brook)))
     with closing(SlowReader(server.port, ids[0])) as reader:
         # Longer than a replay waits for its slowest readers: it goes on without this one.
