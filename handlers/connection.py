@@ -37,7 +37,8 @@ class StreamConnection:
         stream.set_nodelay(True)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
-            milliseconds = round(stuck_seconds * 1000)
+            # Twice the list's own patience, which should come first: it can say why.
+            milliseconds = round(stuck_seconds * 2000)
             stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
