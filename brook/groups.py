@@ -78,7 +78,6 @@ class Groups:
             del group.members[subscriber.connection.wrap]
         subscriber.events += group.events
         subscriber.bytes += group.bytes
-        subscriber.seen = max(subscriber.seen, group.last_key)
         if not group.members:
             self._forget(group)
 

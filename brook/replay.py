@@ -81,6 +81,8 @@ class Replayer:
             self._reading.append(members)
             try:
                 await self._replay(members)
+                # A source that ends its replay at once must not keep the loop busy.
+                await asyncio.sleep(0)
             except Exception:
                 # Nobody awaits a worker: its members would wait for ever.
                 log.exception("a replay failed; its clients are cut off and will come back")

@@ -75,6 +75,8 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)
+        if not self.host:
+            raise SettingsError("--host takes an address; 0.0.0.0 is every one of this machine")
         if not _is_database(self.database):
             raise SettingsError(f"--database {self.database!r} is not a database name")
         if not self.collection or not all(map(_is_collection, self.collection)):
