@@ -71,7 +71,7 @@ class OpenChange(OpenEvent):
     def keys(self, path: str) -> set[Any]:
         """What an equality on a path may look for. Of a deleted document at least its key is known."""
         known = self.document
-        if known is None and path == "_id":
+        if known is None and path.partition(".")[0] == "_id":
             known = self._change["documentKey"]
         return index_keys(known, path) if known is not None else set()
 
@@ -104,8 +104,8 @@ class OpenChange(OpenEvent):
             return True
         if self.document is not None:
             return wanted.filter.matches(self.document)
-        # Of an update whose document is gone nothing can be said; its delete follows.
-        return self.operation == "delete" and wanted.filter.only_about_id and wanted.filter.matches(key)
+        # Of a delete without a pre-image, and of an update whose document is gone, only the key is known.
+        return wanted.filter.only_about_id and wanted.filter.matches(key)
 
     def _data(self, wanted: Subscription) -> str:
         write = documents.to_ejson if wanted.types is Types.EJSON else documents.to_json

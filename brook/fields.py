@@ -35,7 +35,7 @@ class Fields:
                 raise InvalidParameter(f"fields: {name[:50]!r} and a field inside it are both named")
         if len(plain) > MOST_FIELDS:
             raise InvalidParameter(f"fields takes at most {MOST_FIELDS} names, got {len(plain)}")
-        if any(excluding) and "_id" in plain:
+        if any(excluding) and any(name.partition(".")[0] == "_id" for name in plain):
             raise InvalidParameter("fields: _id is always there")
         return cls(plain, all(excluding))
 
@@ -47,34 +47,47 @@ class Fields:
         """The part of what an update has set (dotted paths with array indexes, and values) that is wanted."""
         wanted = {}
         for path, value in values.items():
-            plain = _without_indexes(path)
-            if self._inside(plain):
-                if not self.excluding:
+            named, readings = self._read(path)
+            if self.excluding:
+                if not named:
+                    for reading in readings:
+                        value = _exclude_value(value, self.names, reading + ".")
                     wanted[path] = value
-            elif self.excluding:
-                wanted[path] = _exclude_value(value, self.names, plain + ".")
-            elif any(name.startswith(plain + ".") for name in self.names):
-                wanted[path] = _include_value(value, self.names, plain + ".")
+            elif named:
+                wanted[path] = value
+            elif readings and _has_fields(value):
+                # The shortest reading is the one in which numbers are indexes: by far the most likely.
+                wanted[path] = _include_value(value, self.names, min(readings, key=len) + ".")
         return wanted
 
     def shows(self, path: str) -> bool:
         """Whether anything at a dotted path may be told."""
-        plain = _without_indexes(path)
-        if self.excluding:
-            return not self._inside(plain)
-        return self._inside(plain) or any(name.startswith(plain + ".") for name in self.names)
+        named, readings = self._read(path)
+        return not named if self.excluding else named or bool(readings)
 
-    def _inside(self, path: str) -> bool:
-        """Whether a path is one of the names, or within one."""
-        parts = path.split(".")
-        return any(".".join(parts[: count + 1]) in self.names for count in range(len(parts))) or (
-            not self.excluding and parts[0] == "_id"
-        )
+    def _read(self, path: str) -> tuple[bool, set[str]]:
+        """Whether a path that MongoDB tells is one of the names, or within one; and else the names' own
+        beginnings that it may be. It does not say whether a number in it is an array's index, which
+        names leave out, or a field: what is excluded is so if either way leads to it.
+        """
+        first, *rest = path.split(".")
+        if first == "_id" and not self.excluding:
+            return True, set()
+        readings = self._known({first})
+        for part in rest:
+            if not self.names.isdisjoint(readings):
+                break
+            deeper = self._known({f"{reading}.{part}" for reading in readings})
+            readings = deeper | readings if part.isdigit() else deeper
+        return not self.names.isdisjoint(readings), readings
 
-
-def _without_indexes(path: str) -> str:
-    first, *rest = path.split(".")
-    return ".".join([first, *(part for part in rest if not part.isdigit())])
+    def _known(self, readings: set[str]) -> set[str]:
+        """Those that are names or lead to one: the others do not matter, and could be very many."""
+        return {
+            reading
+            for reading in readings
+            if reading in self.names or any(name.startswith(reading + ".") for name in self.names)
+        }
 
 
 def _include(document: Mapping[str, Any], names: frozenset[str], prefix: str) -> dict[str, Any]:
@@ -83,15 +96,15 @@ def _include(document: Mapping[str, Any], names: frozenset[str], prefix: str) ->
         path = prefix + key
         if path in names or path == "_id":
             part[key] = value
-        elif isinstance(value, (dict, list)) and any(name.startswith(path + ".") for name in names):
+        elif _has_fields(value) and any(name.startswith(path + ".") for name in names):
             part[key] = _include_value(value, names, path + ".")
     return part
 
 
 def _include_value(value: Any, names: frozenset[str], prefix: str) -> Any:
     if isinstance(value, list):
-        return [_include_value(item, names, prefix) for item in value if isinstance(item, (dict, list))]
-    return _include(value, names, prefix) if isinstance(value, dict) else value
+        return [_include_value(item, names, prefix) for item in value if _has_fields(item)]
+    return _include(_fields_of(value) or {}, names, prefix)
 
 
 def _exclude(document: Mapping[str, Any], names: frozenset[str], prefix: str) -> dict[str, Any]:
@@ -105,4 +118,19 @@ def _exclude(document: Mapping[str, Any], names: frozenset[str], prefix: str) ->
 def _exclude_value(value: Any, names: frozenset[str], prefix: str) -> Any:
     if isinstance(value, list):
         return [_exclude_value(item, names, prefix) for item in value]
-    return _exclude(value, names, prefix) if isinstance(value, dict) else value
+    fields = _fields_of(value)
+    return value if fields is None else _exclude(fields, names, prefix)
+
+
+def _has_fields(value: Any) -> bool:
+    return isinstance(value, list) or _fields_of(value) is not None
+
+
+def _fields_of(value: Any) -> Mapping[str, Any] | None:
+    """The fields of an embedded document. The driver reads one that begins with `$ref` as a DBRef, whose
+    class the demo must do without.
+    """
+    if isinstance(value, dict):
+        return value
+    as_doc = getattr(type(value), "as_doc", None)
+    return None if as_doc is None else dict(as_doc(value))

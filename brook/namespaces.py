@@ -38,7 +38,7 @@ class Namespaces:
         collections = self.by_database.get(database, set())
         if collection is None:
             return bool(collections)
-        if not collection or collection.startswith("system."):
+        if not collection or collection == ALL or collection.startswith("system."):
             return False
         return collection in collections or ALL in collections
 

@@ -24,7 +24,8 @@ REPEATABLE = ("ns", "id")
 MOST_REPEATED = 200
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_LONG = range(-(2**63), 2**63)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -101,7 +102,7 @@ def _ids(texts: Sequence[str]) -> frozenset[Key]:
         meanings: list[object] = [text]
         if _OBJECT_ID.fullmatch(text):
             meanings = [ObjectId(text)]
-        elif _WHOLE_NUMBER.fullmatch(text):
+        elif _WHOLE_NUMBER.fullmatch(text) and int(text) in _LONG:
             meanings.append(int(text))
         elif _UUID.fullmatch(text):
             meanings.append(UUID(text))

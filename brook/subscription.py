@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from brook.fields import Fields
@@ -57,10 +58,10 @@ class Subscription:
             return None
         if self.ids is not None:
             return "_id", self.ids
-        if self.filter is not None and self.filter.equalities:
-            # The condition with the fewest values tells apart the most.
-            return min(self.filter.equalities.items(), key=lambda condition: len(condition[1]))
-        return None
+        # Who asks for one of no values still has to hear of resets, so it cannot be found by its values.
+        equalities = self.filter.equalities.items() if self.filter is not None else ()
+        # The condition with the fewest values tells apart the most.
+        return min(filter(itemgetter(1), equalities), key=lambda condition: len(condition[1]), default=None)
 
     def hears_of(self, namespace: str) -> bool:
         """Whether something about a collection, or a whole database, concerns this subscription."""

@@ -83,7 +83,7 @@ class StreamHandler(ProblemHandler):
         if _TIME.match(text):
             try:
                 # A plus sign in a query is a space, and nobody remembers to encode it.
-                time = datetime.datetime.fromisoformat(text.replace(" ", "+"))
+                time = datetime.datetime.fromisoformat(text.upper().replace(" ", "+"))
             except ValueError:
                 raise InvalidParameter(f"since={text[:50]!r} is not an RFC 3339 time") from None
             if time.tzinfo is None:

@@ -125,8 +125,8 @@ changes = st.builds(
 )  # fmt: skip
 others = st.sampled_from(
     [Reset(ResetReason.HISTORY_LOST, id="82AA"), Event("82AC", "anything"),
-     Reset(ResetReason.COLLECTION_DROPPED, id="82AA", ns="brook.a"),
-     Reset(ResetReason.DATABASE_DROPPED, id="82AA", ns="brook")]
+     Reset(ResetReason.COLLECTION_DROPPED, id="82AA", ns=["brook.a"]),
+     Reset(ResetReason.DATABASE_DROPPED, id="82AA", ns=["brook"])]
 )  # fmt: skip
 
 
