@@ -16,6 +16,7 @@ from brook import resume_token
 from brook.event import Batch, Subscription
 from brook.settings import Settings
 from sources.mongo import MongoSource
+from sources.mongo_tail import Tail
 from sources.sandbox import Sandbox
 from tests.processes import ServerProcess
 from tests.raw_client import RawClient, Received
@@ -294,6 +295,50 @@ def test_change_that_is_too_large_in_the_middle_of_a_transaction_takes_nothing_d
 
 
 # -- the source alone, without a server around it --------------------------------------------------
+
+
+def test_document_that_becomes_smaller_just_in_time_does_not_slow_down_what_follows(
+    sandbox, database, monkeypatch
+):
+    """The careful reading, one cursor for each change, ends with the change for which it began."""
+    filler = "x" * int(8.2 * MEGABYTE)
+    database.creatures.insert_one({"_id": "large", "filler": filler})
+    before = database.client.admin.command("ping")["operationTime"]
+    database.creatures.insert_many([{"_id": number} for number in range(3)])
+    database.creatures.update_one({"_id": "large"}, {"$set": {"filler": filler.upper()}})
+    database.creatures.insert_many([{"_id": number} for number in range(3, 3000)])
+    cursors = 0
+    open_tail, close_tail = Tail.open, Tail.close
+
+    async def count_and_open(tail: Tail) -> None:
+        nonlocal cursors
+        cursors += 1
+        await open_tail(tail)
+
+    async def close_and_delete(tail: Tail) -> None:
+        # The first read has failed: only now, the document goes.
+        await close_tail(tail)
+        database.creatures.delete_one({"_id": "large"})
+
+    monkeypatch.setattr(Tail, "open", count_and_open)
+    monkeypatch.setattr(Tail, "close", close_and_delete)
+
+    async def scenario() -> list[Event]:
+        source = MongoSource(sandbox.uri, Settings(database=database.name, warm_up_seconds=0))
+        await source.open()
+        events: list[Event] = []
+        async with aclosing(source.replay(resume_token.checkpoint((before.time, before.inc)))) as log:
+            async for batch in log:
+                events += batch.events
+                if len(events) >= 3002:
+                    break
+        await source.close()
+        return events
+
+    events = asyncio.run(scenario())
+    assert [event.name for event in events if isinstance(event, Reset)] == []
+    assert len({event.key for event in events}) == len(events) == 3002
+    assert 5 < cursors < 20
 
 
 CHANGES = 50_000
