@@ -44,7 +44,6 @@ setup(
     entry_points={"console_scripts": ["babbling-brook=server:main"]},
     classifiers=[
         "Framework :: AsyncIO",
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.11",
         "Topic :: Database",
         "Topic :: Internet :: WWW/HTTP :: HTTP Servers",

@@ -13,8 +13,9 @@ import pytest
 from pymongo import WriteConcern
 
 from brook import resume_token
-from brook.event import Batch, Subscription
+from brook.event import Batch, Event, Reset
 from brook.settings import Settings
+from brook.subscription import Subscription
 from sources.mongo import MongoSource
 from sources.mongo_tail import Tail
 from sources.sandbox import Sandbox
@@ -109,19 +110,18 @@ async def check(servers: list[ServerProcess], brook, change, expected: list[obje
         for server, place in zip(servers, places, strict=True):
             assert await hear(await listen(server, place), expected[-1]) == expected
         # And to the middle of it: the reset is followed by a place at once.
-        resets = [event for event in expected if isinstance(event, dict)]
         for server, client in zip(servers, clients, strict=True):
-            place = place_after(client, len(resets))
+            place = place_after_reset(client)
             heard = await hear(await listen(server, place), expected[-1])
             last = max(n for n, event in enumerate(expected) if isinstance(event, dict))
             rest = expected[last:]
             assert heard in (rest, rest[1:]), "told again perhaps, but nothing from before it"
 
 
-def place_after(client: RawClient, number: int) -> str:
-    """The position that a client was given right after a reset."""
+def place_after_reset(client: RawClient) -> str:
+    """The position that a client was given right after its last reset."""
     blocks = client.parser.blocks
-    at = [n for n, block in enumerate(blocks) if "event: reset" in block][number - 1]
+    at = max(n for n, block in enumerate(blocks) if "event: reset" in block)
     (row,) = blocks[at + 1]
     return row.removeprefix("id: ")
 
