@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -114,12 +115,16 @@ def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServ
 
 def _bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
     host, port = settings.host, settings.port
-    try:
-        return tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
-    except socket.gaierror:
-        raise OperatorError(f"--host {host!r} is no address of this machine") from None
-    except OSError as error:
-        raise OperatorError(_cannot_bind(error, host, port)) from None
+    with warnings.catch_warnings():
+        # Tornado leaves a socket that it could not bind to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            return tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
+        except socket.gaierror:
+            problem = f"--host {host!r} is no address of this machine"
+        except OSError as error:
+            problem = _cannot_bind(error, host, port)
+    raise OperatorError(problem)
 
 
 def _cannot_bind(error: OSError, host: str, port: int) -> str:

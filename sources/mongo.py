@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import logging
 import random
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import time as wall_clock
@@ -78,6 +79,8 @@ class MongoSource(Source):
         """Connect, and open the change stream a little in the past. Raises OperatorError."""
         try:
             hello = await self._client.admin.command("hello")
+            if hello.get("isreplicaset"):
+                raise OperatorError(mongo_errors.NOT_INITIATED)
             self._sharded = hello.get("msg") == "isdbgrid"
             self._has_before = hello["maxWireVersion"] >= PRE_IMAGES_WIRE_VERSION
             if "setName" not in hello and not self._sharded:
@@ -86,7 +89,7 @@ class MongoSource(Source):
             self._opened = await self._now()
             self._live = await self._open_warm(self._opened)
         except PyMongoError as error:
-            raise mongo_errors.operator_error(error, self._client, self._settings.database) from error
+            raise mongo_errors.operator_error(error, self._client, self._namespaces) from error
 
     async def past(self) -> AsyncIterator[Batch]:
         """From where the stream was opened up to the moment at which it was opened."""
@@ -262,9 +265,13 @@ class MongoSource(Source):
 
 
 def _client(uri: str) -> Any:
+    mongo_errors.check_form(uri)
+    # A URI that names an option keeps its own value.
+    options = {name: value for name, value in _CLIENT_OPTIONS.items() if name.lower() not in uri.lower()}
     try:
-        # A URI that names an option keeps its own value.
-        options = {name: value for name, value in _CLIENT_OPTIONS.items() if name.lower() not in uri.lower()}
-        return AsyncIOMotorClient(uri, **options)
-    except (PyMongoError, ValueError, TypeError) as error:
-        raise mongo_errors.malformed(error, uri) from None
+        with warnings.catch_warnings():
+            # The driver only warns of an option that it does not know, and goes on without it.
+            warnings.simplefilter("error", UserWarning)
+            return AsyncIOMotorClient(uri, **options)
+    except (PyMongoError, ValueError, TypeError, UserWarning) as error:
+        raise OperatorError(f"the MongoDB URI has an option that cannot be meant: {error}") from None

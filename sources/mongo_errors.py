@@ -6,15 +6,15 @@ import re
 from typing import Any
 
 from pymongo.errors import (
-    ConfigurationError,
-    InvalidName,
     InvalidURI,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.uri_parser import parse_uri
 
 from brook.errors import OperatorError
+from brook.namespaces import Namespaces
 
 # Codes of the server, from its error_codes.yml.
 UNAUTHORIZED = 13
@@ -30,7 +30,11 @@ STANDALONE = (
     "this mongod is a standalone, and change streams need a replica set: restart it with "
     "--replSet rs0, then run rs.initiate() once in mongosh (one node is enough)"
 )
-_NOT_INITIATED = "this mongod is a replica set that was not set up yet: run rs.initiate() once in mongosh"
+NOT_INITIATED = "this mongod is a replica set that was not set up yet: run rs.initiate() once in mongosh"
+_REFUSED = (
+    "MongoDB refused the user or the password of the URI; check both, and that authSource names the "
+    "database in which the user was created"
+)
 _MALFORMED = (
     "the MongoDB URI is malformed: it reads mongodb://[user:password@]host[:port]/[?options], "
     "with every special character of user and password percent-encoded"
@@ -55,37 +59,58 @@ def one_line(error: PyMongoError) -> str:
     return f"{type(error).__name__}: {text[:200]}"
 
 
-def malformed(error: Exception, uri: str) -> OperatorError:
-    """A URI that the driver does not take. Its own words may hold a piece of the password."""
-    return OperatorError(_MALFORMED if "@" in uri else f"{_MALFORMED}; {error}")
+def check_form(uri: str) -> None:
+    """Raises OperatorError for a URI that the driver cannot take apart.
+
+    Not in the driver's words: they may hold a piece of the password.
+    """
+    _, _, rest = uri.partition("://")
+    after_host = rest[len(re.split(r"[/?]", rest, maxsplit=1)[0]) :]
+    try:
+        # Behind the host, it can only belong to a password with a special character in it.
+        if "@" in after_host:
+            raise InvalidURI
+        parse_uri(uri, validate=False, warn=False)
+    except (PyMongoError, ValueError, TypeError):
+        raise OperatorError(_MALFORMED) from None
 
 
-def operator_error(error: PyMongoError, client: Any, database: str) -> OperatorError:
+def operator_error(error: PyMongoError, client: Any, namespaces: Namespaces) -> OperatorError:
     """Why the source could not be opened, and what to do."""
     if isinstance(error, ServerSelectionTimeoutError):
-        return OperatorError(_unreachable(error, client))
-    match code(error):
-        case 18:
-            return OperatorError(
-                "MongoDB refused the user or the password of the URI; check both, and that authSource "
-                "names the database in which the user was created"
-            )
-        case 13:
-            return OperatorError(
-                f"the user may not watch the database {database}: it needs find and changeStream there; "
-                f'db.grantRolesToUser(USER, [{{role: "read", db: "{database}"}}]) gives both'
-            )
-    if isinstance(error, (InvalidURI, ConfigurationError, InvalidName)):
-        return OperatorError(f"{_MALFORMED}; {one_line(error)}")
+        return OperatorError(_unreachable(error, client.topology_description))
+    if code(error) == AUTHENTICATION_FAILED:
+        return OperatorError(_REFUSED)
+    if code(error) == UNAUTHORIZED:
+        return OperatorError(_unauthorized(error, namespaces))
     return OperatorError(f"MongoDB cannot be used: {one_line(error)}")
 
 
-def _unreachable(error: ServerSelectionTimeoutError, client: Any) -> str:
-    servers = client.topology_description.server_descriptions().values()
-    if any(server.server_type_name == "RSGhost" for server in servers):
-        return _NOT_INITIATED
-    hosts = ", ".join(f"{host}:{port}" for host, port in client.topology_description.server_descriptions())
+def _unauthorized(error: PyMongoError, namespaces: Namespaces) -> str:
+    if "requires authentication" in str(error):
+        return "MongoDB asks for a user and a password: mongodb://user:password@host:port/"
+    if len(namespaces.by_database) > 1:
+        return (
+            "the user may not watch several databases: that takes find and changeStream on all of them; "
+            'db.grantRolesToUser(USER, [{role: "readAnyDatabase", db: "admin"}]) gives both'
+        )
+    database = namespaces.default
     return (
-        f"cannot reach MongoDB at {hosts}: check that it runs and that the URI is right "
-        f"({str(error).partition(',')[0].partition(' (configured timeouts')[0][:200]})"
+        f"the user may not watch the database {database}: it needs find and changeStream there; "
+        f'db.grantRolesToUser(USER, [{{role: "read", db: "{database}"}}]) gives both'
     )
+
+
+def _unreachable(error: ServerSelectionTimeoutError, topology: Any) -> str:
+    servers = topology.server_descriptions()
+    if any(server.server_type_name == "RSGhost" for server in servers.values()):
+        return NOT_INITIATED
+    if not servers:  # the driver drops those that are members of another set, or of none
+        return (
+            f"there is no member of the replica set {topology.replica_set_name!r} where the URI says: "
+            "check its replicaSet= and its hosts. A standalone mongod becomes one when it is restarted with "
+            f"--replSet {topology.replica_set_name} and rs.initiate() is run once in mongosh"
+        )
+    hosts = ", ".join(f"{host}:{port}" for host, port in servers)
+    why = str(error).partition(",")[0].partition(" (configured timeouts")[0][:200]
+    return f"cannot reach MongoDB at {hosts}: check that it runs and that the URI is right ({why})"
