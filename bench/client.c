@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,7 +56,7 @@ struct client {
 
 /* What was asked for. */
 static const char *host = "127.0.0.1", *path = "/stream", *last_event_id = "";
-static int port = 3333, clients = 1, window = 256;
+static int port = 3333, clients = 1, window = 256, variety = INT_MAX;
 static long first = 1, warm_up = 0, events = 0;
 static double hold_seconds = 0, timeout_seconds = 120;
 static bool gzip = false;
@@ -306,8 +307,14 @@ static void request(struct client *client)
 {
     char text[2048];
     struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = client};
+    /* A # in the path stands for the client's number: each with a filter of its own. */
+    const char *mark = strchr(path, '#');
+    char number[24] = "";
+    if (mark)
+        snprintf(number, sizeof number, "%ld", (long)(client - all) % variety);
     int length = snprintf(text, sizeof text,
-                          "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n%s%s%s%s\r\n", path,
+                          "GET %.*s%s%s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n%s%s%s%s\r\n",
+                          (int)(mark ? mark - path : (long)strlen(path)), path, number, mark ? mark + 1 : "",
                           host, port, gzip ? "Accept-Encoding: gzip\r\n" : "",
                           *last_event_id ? "Last-Event-ID: " : "", last_event_id, *last_event_id ? "\r\n" : "");
     client->phase = HEAD;
@@ -487,6 +494,7 @@ static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
         {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},    {"path", 1, 0, 'u'},     {"clients", 1, 0, 'c'},
+        {"variety", 1, 0, 'v'},
         {"window", 1, 0, 'w'},  {"first", 1, 0, 'f'},   {"warm-up", 1, 0, 'W'},  {"events", 1, 0, 'e'},
         {"hold", 1, 0, 'H'},    {"timeout", 1, 0, 't'}, {"last-event-id", 1, 0, 'i'}, {"gzip", 0, 0, 'g'},
         {0, 0, 0, 0},
@@ -497,6 +505,7 @@ static void parse(int argc, char **argv)
         case 'h': host = optarg; break;
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
+        case 'v': variety = atoi(optarg); break;
         case 'c': clients = atoi(optarg); break;
         case 'w': window = atoi(optarg); break;
         case 'f': first = atol(optarg); break;

@@ -23,6 +23,8 @@ SCENARIOS = {
     "intake": "no client, 50,000 documents in the log",
     "herd": "5,000 clients return after a restart, 2,000 changes behind, served from memory",
     "herd-log": "the same when the memory holds nothing: served from the log",
+    "own-filters": "10,000 clients, each with an equality filter of its own; each change is for one",
+    "100-filters": "as wide, with 100 distinct filters that all match: compare with wide",
 }
 
 COLUMNS = {
@@ -47,6 +49,7 @@ COLUMNS = {
     "seconds": "seconds until all have all",
     "cursors": "replay cursors at once",
     "cpu_ms": "CPU per client, ms",
+    "times_alone": "CPU per change, times that for one client",
     "client_us": "load client's CPU, µs",
 }
 
@@ -78,13 +81,14 @@ AIMS = (
     Aim("herd", "cursors", most=4),
     Aim("herd-log", "seconds", most=10),
     Aim("herd-log", "cursors", most=4),
+    Aim("own-filters", "times_alone", most=3),
 )
 
 
 def brief(figures: Results) -> str:
     """One measurement on one line."""
     shown = ("cpu_us", "user_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
-             "changes_per_second", "seconds", "cursors")  # fmt: skip
+             "changes_per_second", "seconds", "cursors", "times_alone")  # fmt: skip
     parts = [f"{name} {number(figures[name])}" for name in shown if name in figures]
     return "  ".join(parts) + (f"  FAULTS {figures['faults']}" if figures["faults"] else "")
 

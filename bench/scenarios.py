@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,9 @@ class Delivery:
     warm_up: int = 20
     """Documents before those that count, one at a time: just-in-time compilers get their chance."""
     gzip: bool = False
+    path: str = "/stream"
+    variety: int = 1
+    """How many numbers there are for a `#` in the path."""
 
     def measure(self, server: Server, uri: str) -> Figures:
         with (
@@ -40,7 +44,13 @@ class Delivery:
             Reader(database) as reader,
             Running(server, database) as running,
             Load(
-                running.port, clients=self.clients, warm_up=self.warm_up, events=self.events, gzip=self.gzip
+                running.port,
+                clients=self.clients,
+                warm_up=self.warm_up,
+                events=self.events,
+                gzip=self.gzip,
+                path=self.path,
+                variety=self.variety,
             ) as load,
         ):
             load.wait_for("open")
@@ -107,6 +117,37 @@ class Idle:
         }
         # Some send none: what they use meanwhile is not to be compared.
         return figures | ({"keep_alive_percent": used / seconds * 100} if report["keep_alives"] else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFilters:
+    """Every client has a filter of its own, and each change concerns one of them."""
+
+    clients: int
+    changes: int
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        alone, together = self._change_cpu_us(uri, 1), self._change_cpu_us(uri, self.clients)
+        return {"change_cpu_us": together, "times_alone": together / alone, "faults": {}}
+
+    def _change_cpu_us(self, uri: str, clients: int) -> float:
+        one, others = filtered({"owner": -1}), filtered('{"owner":#}')
+        with (
+            Database(uri) as database,
+            Running(Brook(), database) as running,
+            Load(running.port, clients=clients, path=others, hold=60) as crowd,
+            Load(running.port, clients=1, path=one, events=self.changes) as load,
+        ):
+            crowd.wait_for("open")
+            load.wait_for("open")
+            running.settle()
+            before = running.cpu_seconds()
+            database.write(range(1, 1 + self.changes), 1, 0.005, owner=-1)
+            report = load.wait_for("done")
+            used = running.cpu_seconds() - before
+        if found := faults(report):
+            raise SystemExit(f"the filtered client was not sent what it asked for: {found}")
+        return used / self.changes * 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +225,12 @@ Scenario = Delivery | Idle | Intake | Herd
 BATCHES = (1, 10, 100, 1000)
 
 
+def filtered(query: dict[str, Any] | str) -> str:
+    """The path of a filtered stream; a `#` is left for the load client to fill in."""
+    text = query if isinstance(query, str) else json.dumps(query)
+    return "/stream?filter=" + urllib.parse.quote(text, safe="#")
+
+
 def in_batches(clients: int, changes: int) -> dict[str, Scenario]:
     """Changes in batches of several sizes, plain and compressed."""
     return {
@@ -207,6 +254,15 @@ FULL: dict[str, Scenario] = {
     "intake": Intake(changes=50_000),
     "herd": Herd(clients=5000, behind=2000),
     "herd-log": Herd(clients=5000, behind=2000, arguments=("--warm-up-seconds", "0")),
+    "own-filters": OwnFilters(clients=10_000, changes=500),
+    "100-filters": Delivery(
+        clients=10_000,
+        events=20,
+        interval_seconds=0.5,
+        warm_up=2,
+        path=filtered('{"size":{"$gte":-#}}'),
+        variety=100,
+    ),
     **in_batches(clients=1000, changes=5000),
 }
 
@@ -219,6 +275,15 @@ QUICK: dict[str, Scenario] = {
     "intake": Intake(changes=10_000),
     "herd": Herd(clients=500, behind=500),
     "herd-log": Herd(clients=500, behind=500, arguments=("--warm-up-seconds", "0")),
+    "own-filters": OwnFilters(clients=2000, changes=100),
+    "100-filters": Delivery(
+        clients=2000,
+        events=5,
+        interval_seconds=0.5,
+        warm_up=2,
+        path=filtered('{"size":{"$gte":-#}}'),
+        variety=100,
+    ),
     **in_batches(clients=200, changes=1000),
 }
 
