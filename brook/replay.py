@@ -115,10 +115,13 @@ class Replayer:
 
     async def _replay(self, members: set[Subscriber]) -> None:
         start = min(_position(member) for member in members)
+        begun = False
         try:
             async with contextlib.aclosing(self._source.replay(start)) as batches:
                 async for batch in batches:
-                    if self._probing:
+                    if not begun:
+                        # The log holds `start`. (Later batches say nothing of what others are probing.)
+                        begun = True
                         self._probing = False
                         self._engage()
                     members.update(self._joining(batch))

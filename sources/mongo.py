@@ -51,6 +51,10 @@ EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
 # MongoDB 6.0, the first that keeps documents as they were before a change.
 PRE_IMAGES_WIRE_VERSION = 17
 
+# How many changes are read one at a time in search of one that is too large. It may be further on, and
+# will then be met again; or it has become smaller since, as the document is looked up anew.
+CAREFUL_READS = 10
+
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
 
@@ -185,13 +189,15 @@ class MongoSource(Source):
             if not tail.careful:
                 # The large one took down with it those that came in the same reply.
                 tail.careful = True
+                tail.careful_reads = 0
                 return Batch()
             tail.careful = False
             reset = await tail.skip()
             if tail is self._live:
                 log.warning("a change of more than 16 MB was skipped: every client is reset")
             return Batch((reset,))
-        if tail.careful and not batch.events:
+        tail.careful_reads += tail.careful
+        if tail.careful and (not batch.events or tail.careful_reads >= CAREFUL_READS):
             tail.careful = False
             await tail.close()
         return batch

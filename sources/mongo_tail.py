@@ -82,6 +82,7 @@ class Tail:
         """Read, but not yielded yet; a read from `_where` would bring it again."""
         self.start = start
         """The cluster time of the first event that it can yield."""
+        self.careful_reads = 0
         self.careful = False
         """Read one change at a time: to find the one that is too large."""
 

@@ -20,6 +20,8 @@ from tests.crowd import Crowd, Writers
 CLIENTS = 200
 IMPATIENT = "&socketTimeoutMS=2500&connectTimeoutMS=1000&heartbeatFrequencyMS=500"
 """Gives up on a frozen node in seconds."""
+VERY_IMPATIENT = IMPATIENT + "&serverSelectionTimeoutMS=300"
+"""Does not wait for an election either: the driver fails, and the server has to begin again."""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,8 @@ def _lose_nothing(
     mongo: Sandbox, start_server: Any, name: str, disturb: Callable[[Writers], Awaitable[None]]
 ) -> None:
     """Clients listen and writers write while MongoDB is disturbed, and after."""
-    uri = mongo.uri + IMPATIENT
+    # Every other time the driver itself finds the way back.
+    uri = mongo.uri + (IMPATIENT if name == "stepped_down" else VERY_IMPATIENT)
     server = start_server("--mongo", uri, "--database", name, "--retry-ms", "50")
 
     async def scenario() -> None:
@@ -153,5 +156,7 @@ def _lose_nothing(
             )
             # The clients have noticed nothing: it is the server that came back.
             assert all(member.connects == 1 for member in crowd.members)
+            interrupted = any("the change stream is interrupted" in line for line in server.log)
+            assert interrupted == (name != "stepped_down"), server.log
 
     asyncio.run(scenario())
