@@ -140,7 +140,7 @@ def _lose_nothing(
     mongo: Sandbox, start_server: Any, name: str, disturb: Callable[[Writers], Awaitable[None]]
 ) -> None:
     """Clients listen and writers write while MongoDB is disturbed, and after."""
-    # Every other time the driver itself finds the way back.
+    # At a step down, the driver itself finds the way back.
     uri = mongo.uri + (IMPATIENT if name == "stepped_down" else VERY_IMPATIENT)
     server = start_server("--mongo", uri, "--database", name, "--retry-ms", "50")
 
@@ -156,7 +156,7 @@ def _lose_nothing(
             )
             # The clients have noticed nothing: it is the server that came back.
             assert all(member.connects == 1 for member in crowd.members)
-            interrupted = any("the change stream is interrupted" in line for line in server.log)
-            assert interrupted == (name != "stepped_down"), server.log
+            if name in ("killed", "alone"):
+                assert any("the change stream is interrupted" in line for line in server.log), server.log
 
     asyncio.run(scenario())
