@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import ExitStack, closing
 
 import pymongo
@@ -52,6 +53,17 @@ async def opened(server: ServerProcess, **options: str) -> RawClient:
     return await (await RawClient(server.port, **options).connect()).opened()
 
 
+async def present(server: ServerProcess, rivers) -> RawClient:
+    """A client that has just heard the newest document: what other tests wrote is behind the server."""
+    client = await opened(server)
+    mark = f"mark {time.monotonic_ns()}"
+    rivers.newts.insert_one({"_id": mark})
+    while json.loads((await client.next()).data)["_id"] != mark:
+        pass
+    client.events.clear()
+    return client
+
+
 def positions(client: RawClient) -> list[Position]:
     """Every id that the client was sent, in order of arrival, as a place in the log."""
     return [
@@ -90,7 +102,7 @@ def test_article_document_yields_exactly_these_bytes(sandbox, database, start_se
 
 def test_insert_update_and_replace_are_whole_documents_in_the_default_event(of_all, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_all)) as client:
+        with closing(await present(of_all, rivers)) as client:
             rivers.minnows.insert_one({"_id": 1, "type": "minnow", "size": 2})
             assert await client.next() == Received(
                 "message", '{"_id":1,"type":"minnow","size":2}', client.parser.last_id
@@ -113,7 +125,7 @@ def test_insert_update_and_replace_are_whole_documents_in_the_default_event(of_a
 
 def test_update_whose_document_is_gone_sends_nothing_and_its_delete_follows(of_all, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_all)) as client:
+        with closing(await present(of_all, rivers)) as client:
             rivers.mayflies.insert_one({"_id": "ephemera"})
             await client.next()
             # One transaction, so that whenever the document is looked up for the update, it is gone.
@@ -128,7 +140,7 @@ def test_update_whose_document_is_gone_sends_nothing_and_its_delete_follows(of_a
 
 def test_ids_are_the_resume_tokens_of_mongodb(of_all, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_all)) as client, rivers.watch() as stream:
+        with closing(await present(of_all, rivers)) as client, rivers.watch() as stream:
             for change in (
                 lambda: rivers.herons.insert_one({"_id": 1}),
                 lambda: rivers.herons.update_one({"_id": 1}, {"$set": {"size": 90}}),
@@ -142,7 +154,7 @@ def test_ids_are_the_resume_tokens_of_mongodb(of_all, rivers):
 
 def test_checkpoints_move_on_while_only_other_collections_are_written_to(of_two, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_two)) as client:
+        with closing(await present(of_two, rivers)) as client:
             rivers.newts.insert_one({"_id": "checkpoint"})
             event = await client.next()
             places = [position(event.id)]
@@ -163,7 +175,7 @@ def test_checkpoints_move_on_while_only_other_collections_are_written_to(of_two,
 
 def test_positions_never_go_backwards_while_events_and_keep_alives_mix(of_two, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_two)) as client:
+        with closing(await present(of_two, rivers)) as client:
             for number in range(8):
                 with rivers.client.start_session() as session, session.start_transaction():
                     # Changes of one cluster time: a checkpoint of that time may only follow the last.
@@ -182,7 +194,8 @@ def test_positions_never_go_backwards_while_events_and_keep_alives_mix(of_two, r
 
 def test_opening_has_the_position_from_which_the_stream_goes_on(of_two, rivers):
     async def scenario() -> None:
-        rivers.newts.insert_one({"_id": "before the opening"})
+        with closing(await present(of_two, rivers)):
+            rivers.newts.insert_one({"_id": "before the opening"})
         with closing(await opened(of_two)) as client:
             while not client.parser.last_id:
                 assert await client.read()
@@ -202,7 +215,7 @@ def test_opening_has_the_position_from_which_the_stream_goes_on(of_two, rivers):
 
 def test_only_the_named_collections_are_heard(of_two, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_two)) as client:
+        with closing(await present(of_two, rivers)) as client:
             for name in ("silent", "newt", "newts2", "otters", "silent", "newts"):
                 rivers[name].insert_one({"where": name})
             # The same names in a database that nobody named.
@@ -219,7 +232,7 @@ def test_only_the_named_collections_are_heard(of_two, rivers):
 
 def test_star_hears_collections_that_are_created_later(of_all, rivers):
     async def scenario() -> None:
-        with closing(await opened(of_all)) as client:
+        with closing(await present(of_all, rivers)) as client:
             for name in ("created_later", "created-even.later"):
                 rivers.create_collection(name)
                 rivers[name].insert_one({"_id": name})
@@ -242,6 +255,7 @@ def test_named_collection_may_be_created_later(sandbox, database, start_server):
 def test_one_cursor_serves_however_many_clients(of_all, of_two, rivers):
     async def scenario() -> None:
         with ExitStack() as stack:
+            stack.enter_context(closing(await present(of_all, rivers)))
             clients = [stack.enter_context(closing(await opened(of_all))) for _ in range(50)]
             rivers.minnows.insert_one({"_id": "for all"})
             assert {(await client.next()).data for client in clients} == {'{"_id":"for all"}'}
