@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import gc
 import logging
 import os
 import resource
@@ -48,6 +49,11 @@ BACKLOG = 8192
 
 # A request here is a line and some headers; what a client sends after that is not read.
 REQUEST_MAX_BYTES = 64 * 1024
+
+# The collector looks at what is new after so many allocations, and now and then at everything. At its usual
+# pace (700, 10, 10) it goes over the connections of a crowd that comes time and again: ten thousand are let
+# in a sixth slower, for a tenth less memory.
+GARBAGE_THRESHOLDS = (5000, 5, 10)
 
 MODES = ("demo", "mongo", "sandbox")
 
@@ -193,6 +199,7 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
         raise click.UsageError(str(error), context) from None
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _allow_many_sockets()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     with contextlib.ExitStack() as stack:
         try:
             settings = _choose_port(settings)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, MutableMapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from brook.event import OpenEvent
+from brook.members import Members
 from brook.subscriber import Subscriber, Wrap
 from brook.subscription import Subscription
 
 
 class Group:
-    """The subscribers of one subscription, and what they were sent since the group exists.
+    """The subscribers of one subscription, by framing."""
 
-    Those with the same framing are sent the same bytes.
-    """
-
-    __slots__ = ("bytes", "events", "last_key", "members", "subscription")
+    __slots__ = ("members", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.members: dict[Wrap, dict[Subscriber, None]] = {}
-        self.events = 0
-        self.bytes = 0
-        self.last_key = ""
+        self.members: dict[Wrap, Members] = {}
 
 
 class Groups:
-    """Who is live. Members' counts are kept once a group: nothing is counted per delivery.
+    """Who is live.
 
     A subscription that asks for certain values of a field is looked up by them, so that the cost of
     a change grows with those whom it concerns, not with those who are there.
@@ -43,9 +38,12 @@ class Groups:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def of(self, subscriber: Subscriber) -> Group:
-        """The group of a live subscriber."""
-        return self._groups[subscriber.subscription]
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._groups.values())
+
+    def of(self, subscriber: Subscriber) -> Members:
+        """The members that a live subscriber is one of."""
+        return self._groups[subscriber.subscription].members[subscriber.connection.wrap]
 
     def frames(self, audience: int, events: Sequence[OpenEvent]) -> dict[Group, list[bytes]]:
         """What a batch is for each group that it concerns, rendered once a group."""
@@ -56,7 +54,7 @@ class Groups:
                     frames.setdefault(group, []).append(frame)
         return frames
 
-    def join(self, subscriber: Subscriber) -> None:
+    def join(self, subscriber: Subscriber, now: float) -> None:
         """Make a subscriber live."""
         subscription = subscriber.subscription
         group = self._groups.get(subscription)
@@ -64,20 +62,16 @@ class Groups:
             group = self._groups[subscription] = Group(subscription)
             for place in self._places(subscription):
                 place[group] = None
-        group.members.setdefault(subscriber.connection.wrap, {})[subscriber] = None
-        # What came before does not count; `leave` adds up to then.
-        subscriber.events -= group.events
-        subscriber.bytes -= group.bytes
+        wrap = subscriber.connection.wrap
+        group.members.setdefault(wrap, Members(wrap, now, subscriber.seen)).add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Make a live subscriber one no more, and give it its counts."""
-        group = self.of(subscriber)
-        members = group.members[subscriber.connection.wrap]
-        del members[subscriber]
+        """Make a live subscriber one no more."""
+        group = self._groups[subscriber.subscription]
+        members = self.of(subscriber)
+        members.remove(subscriber)
         if not members:
-            del group.members[subscriber.connection.wrap]
-        subscriber.events += group.events
-        subscriber.bytes += group.bytes
+            del group.members[members.wrap]
         if not group.members:
             self._forget(group)
 

@@ -12,6 +12,7 @@ from brook.subscription import Subscription
 
 Buffer = bytes | memoryview
 Wrap = Callable[[bytes], bytes]
+SendNow = Callable[[Buffer], int]
 
 # How much of its queue a slow subscriber is given at a time: each write that completes counts as
 # progress, so one that takes a large document slowly is not mistaken for one that is stuck.
@@ -28,7 +29,7 @@ class Bye(enum.StrEnum):
 
 
 class Connection(Protocol):
-    """The way out, as a handler gives it to its subscriber. Neither method waits or raises."""
+    """The way out, as a handler gives it to its subscriber. No method waits, and none raises."""
 
     @property
     def wrap(self) -> Wrap:
@@ -37,6 +38,12 @@ class Connection(Protocol):
     @property
     def end(self) -> bytes:
         """What ends the body."""
+
+    @property
+    def send_now(self) -> SendNow:
+        """Straight into the socket: returns how many bytes it took, raises OSError when it takes none.
+        Only for one who was sent something before, and for whom nothing waits.
+        """
 
     def send(self, data: Buffer) -> Buffer | None:
         """Write what the socket takes. None: all of it. Otherwise the rest, which the caller keeps
@@ -72,6 +79,7 @@ class Subscriber:
         "queued_bytes",
         "resumed",
         "seen",
+        "sent_at",
         "state",
         "subscription",
         "waiting",
@@ -88,7 +96,9 @@ class Subscriber:
         self.position: Position | None = None
         """Up to where it has been offered everything; only kept while it is not live."""
         self.seen = ""
-        """The highest key among the ids it was sent; its group knows of later ones."""
+        """The highest key among the ids it was sent until it was live."""
+        self.sent_at = 0.0
+        """When it was last written to alone."""
         self.waiting = False
         """The connection has not yet written what it was given."""
         self.queue: list[Buffer] = []

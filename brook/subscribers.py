@@ -17,15 +17,17 @@ from brook import sse
 from brook.event import Batch, Position, Reset
 from brook.groups import Groups
 from brook.history import History
+from brook.members import Members
 from brook.settings import Settings
 from brook.subscriber import Buffer, Bye, State, Subscriber
+from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
 # How much a subscriber that catches up may read in one turn of the loop before others have theirs.
 CATCH_UP_BLOCKS = 16
 
-# How many keep-alives are sent in one turn of the loop.
+# After how many keep-alives others have their turn. (Those who share their bytes are one turn.)
 KEEP_ALIVES_PER_TURN = 500
 
 
@@ -39,8 +41,7 @@ class SubscriberList:
         self._history = history
         self._clock = clock
         self._groups = Groups()
-        self._silent: OrderedDict[Subscriber, float] = OrderedDict()
-        """Every subscriber, by the time of its last traffic, longest silence first."""
+        self._all: dict[Subscriber, None] = {}
         self._stuck: OrderedDict[Subscriber, float] = OrderedDict()
         """Those whose socket is full, by the time of their last progress."""
         self._checkpoint: Position | None = None
@@ -52,7 +53,7 @@ class SubscriberList:
         """Forgets one that it took, and that has left; likewise."""
 
     def __len__(self) -> int:
-        return len(self._silent)
+        return len(self._all)
 
     def add(self, subscriber: Subscriber, since: Position | None, reset: Reset | None = None) -> None:
         """Open a subscriber's stream: from `since`, or from now, after a `reset` if there is one.
@@ -60,7 +61,7 @@ class SubscriberList:
         What the history holds and the live tail are joined in one step: no gap, no repeat.
         """
         self._empty.clear()
-        self._silent[subscriber] = self._clock()
+        self._all[subscriber] = None
         may_be_empty = subscriber.subscription.checkpoints
         opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
         if reset is not None:
@@ -76,24 +77,20 @@ class SubscriberList:
     def publish(self, batch: Batch) -> None:
         """Give a batch to every live subscriber: rendered once a subscription, written once a subscriber."""
         if batch.restarted:
-            self._restart(batch.checkpoint)
+            self._history.restart(batch.checkpoint)
+            self._checkpoint = batch.checkpoint
         if batch.events and not batch.audience:
             self._history.append(batch.events)
-        now = self._clock()
-        over: list[Subscriber] = []
         opened = [event.open() for event in batch.events] if self._groups else []
         for group, frames in self._groups.frames(batch.audience, opened).items():
             body = b"".join(frames)
-            group.events += len(frames)
-            group.bytes += len(body)
-            group.last_key = batch.events[-1].key
-            for wrap, members in group.members.items():
-                data = wrap(body)
-                for subscriber in members:
-                    if not self._offer(subscriber, data, now):
-                        over.append(subscriber)
-        for subscriber in over:
-            self._goodbye_slow(subscriber)
+            for members in list(group.members.values()):
+                members.note(len(frames), len(body), batch.events[-1].key)
+                data = members.wrap(body)
+                over = members.queue(data, self._settings.queue_max_bytes)
+                self._send_to_idle(members, data)
+                for subscriber in over:
+                    self._goodbye_slow(subscriber)
         if batch.checkpoint is not None:
             self._checkpoint = batch.checkpoint
             self._history.advance(batch.checkpoint)
@@ -148,6 +145,8 @@ class SubscriberList:
             subscriber.connection.close()
         elif subscriber.state is State.CATCHING_UP:
             self.catch_up(subscriber)
+        elif subscriber.state is State.LIVE:
+            self._groups.of(subscriber).sort(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
         """Forget a subscriber whose socket is closed. Harmless when it is not in the list."""
@@ -158,9 +157,9 @@ class SubscriberList:
             self.left(subscriber)
         subscriber.state = State.GONE
         subscriber.queue.clear()
-        self._silent.pop(subscriber, None)
+        self._all.pop(subscriber, None)
         self._stuck.pop(subscriber, None)
-        if not self._silent:
+        if not self._all:
             self._empty.set()
         log.info(
             "client left after %.1f s: %d events, %d bytes, %s%s",
@@ -170,12 +169,12 @@ class SubscriberList:
 
     async def close(self, reason: Bye, timeout_seconds: float) -> None:
         """Say goodbye to everyone, and return when all have left or the time is over."""
-        for subscriber in list(self._silent):
+        for subscriber in list(self._all):
             self._goodbye(subscriber, reason)
         try:
             await asyncio.wait_for(self._empty.wait(), timeout_seconds)
         except TimeoutError:
-            for subscriber in list(self._silent):
+            for subscriber in list(self._all):
                 self._cut(subscriber)
 
     async def keep(self) -> None:
@@ -185,10 +184,7 @@ class SubscriberList:
             await asyncio.sleep(pause)
             self._history.expire()
             self._disconnect_stuck()
-            while self._keep_alive(KEEP_ALIVES_PER_TURN):  # noqa: ASYNC110 - waits for nothing, gives turns
-                await asyncio.sleep(0)
-
-    # -- one subscriber ----------------------------------------------------------------------------
+            await self._keep_alive()
 
     def _offer(self, subscriber: Subscriber, data: bytes, now: float) -> bool:
         """Write to an idle connection, queue for a busy one. False: more waits than the bound allows."""
@@ -199,8 +195,7 @@ class SubscriberList:
         return True
 
     def _write(self, subscriber: Subscriber, data: Buffer, now: float) -> None:
-        self._silent[subscriber] = now
-        self._silent.move_to_end(subscriber)
+        subscriber.sent_at = now
         rest = subscriber.connection.send(data)
         if rest is not None:
             subscriber.waiting = True
@@ -210,13 +205,16 @@ class SubscriberList:
 
     def _join(self, subscriber: Subscriber, data: bytes) -> None:
         """Make a subscriber live, after `data` and the checkpoint it is at."""
-        data += self._checkpoint_frame(subscriber, subscriber.seen)
+        checkpoint = self._checkpoint_for(subscriber.subscription, subscriber.seen)
+        if checkpoint is not None:
+            data += sse.checkpoint(checkpoint.id)
+            subscriber.seen = checkpoint.key
         self.send(subscriber, data)
         if subscriber.state in (State.CLOSING, State.GONE):
             return
         subscriber.state = State.LIVE
         subscriber.position = None
-        self._groups.join(subscriber)
+        self._groups.join(subscriber, self._clock())
 
     def _leave_group(self, subscriber: Subscriber) -> None:
         if subscriber.state is State.LIVE:
@@ -248,42 +246,47 @@ class SubscriberList:
         subscriber.connection.close()
         self.remove(subscriber)
 
-    # -- all of them -------------------------------------------------------------------------------
-
-    def _restart(self, checkpoint: Position | None) -> None:
-        self._history.restart(checkpoint)
-        self._checkpoint = checkpoint
-
-    def _keep_alive(self, most: int) -> bool:
-        """Write to those that were silent for long enough. True: there are more of them."""
+    def _send_to_idle(self, members: Members, data: bytes) -> None:
         now = self._clock()
-        due = now - self._settings.heartbeat_seconds
-        for _ in range(most):
-            subscriber, last = next(iter(self._silent.items()), (None, now))
-            if subscriber is None or last > due:
-                return False
-            if subscriber.waiting or subscriber.state is State.CLOSING:
-                self._silent[subscriber] = now
-                self._silent.move_to_end(subscriber)
-            else:
-                self.send(subscriber, self._keep_alive_frame(subscriber))
-        return True
+        for subscriber, rest in members.send(data, now):
+            self._write(subscriber, rest, now)
+            members.sort(subscriber)
 
-    def _keep_alive_frame(self, subscriber: Subscriber) -> bytes:
-        """A checkpoint, if it moves the client forward; else a comment."""
-        if subscriber.state is not State.LIVE:
-            return sse.KEEP_ALIVE
-        seen = max(subscriber.seen, self._groups.of(subscriber).last_key)
-        return self._checkpoint_frame(subscriber, seen) or sse.KEEP_ALIVE
+    async def _keep_alive(self) -> None:
+        """Write to those that were silent for long enough. A busy client has more than that before it."""
+        due = self._clock() - self._settings.heartbeat_seconds
+        sent = 0
+        for group in list(self._groups):
+            for members in group.members.values():
+                if members.sent_at <= due:
+                    self._keep_members_alive(group.subscription, members)
+                    sent += len(members)
+            if sent >= KEEP_ALIVES_PER_TURN:
+                sent = 0
+                await asyncio.sleep(0)
+        for subscriber in list(self._all):
+            if subscriber.state is State.REPLAYING and not subscriber.waiting and subscriber.sent_at <= due:
+                self.send(subscriber, sse.KEEP_ALIVE)
 
-    def _checkpoint_frame(self, subscriber: Subscriber, seen: str) -> bytes:
-        """The list's checkpoint, for a subscriber that wants it and has seen nothing as late; or nothing."""
-        wanted = subscriber.subscription.checkpoints and not subscriber.subscription.audience
+    def _keep_members_alive(self, subscription: Subscription, members: Members) -> None:
+        """Send a checkpoint, if it moves them forward; else a comment."""
+        checkpoint = self._checkpoint_for(subscription, members.seen)
+        frame = sse.KEEP_ALIVE
+        # Forward for all of them: also for one that came back with a later place.
+        if checkpoint is not None and checkpoint.key >= members.brought:
+            frame = sse.checkpoint(checkpoint.id)
+            members.seen = checkpoint.key
+        members.bytes += len(frame)
+        for subscriber in members.busy:
+            subscriber.bytes -= len(frame)
+        self._send_to_idle(members, members.wrap(frame))
+
+    def _checkpoint_for(self, subscription: Subscription, seen: str) -> Position | None:
+        """The list's checkpoint, where it is wanted and something as late was not seen already."""
         checkpoint = self._checkpoint
-        if checkpoint is None or not wanted or checkpoint.key <= seen:
-            return b""
-        subscriber.seen = checkpoint.key
-        return sse.checkpoint(checkpoint.id)
+        if checkpoint is None or checkpoint.key <= seen:
+            return None
+        return checkpoint if subscription.checkpoints and not subscription.audience else None
 
     def _disconnect_stuck(self) -> None:
         due = self._clock() - self._settings.write_timeout_seconds

@@ -57,7 +57,7 @@ class Server:
 
     def subscribers(self) -> list[Subscriber]:
         """All of them, the one that was written to last at the end."""
-        return list(self.list._silent)
+        return list(self.list._all)
 
 
 @asynccontextmanager

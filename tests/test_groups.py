@@ -47,7 +47,7 @@ def wanting(filter: dict | None = None, **wish: object) -> Subscription:
 
 def joined(groups: Groups, subscription: Subscription, wrap=bare) -> Subscriber:
     subscriber = Subscriber(subscription, FakeConnection(wrap=wrap))
-    groups.join(subscriber)
+    groups.join(subscriber, 0)
     return subscriber
 
 
@@ -294,11 +294,11 @@ def test_reset_concerns_those_too_whom_an_index_finds():
 def test_counts_are_those_of_the_time_in_which_a_subscriber_was_there():
     groups = Groups()
     first = joined(groups, wanting({"owner": 1}))
-    group = groups.of(first)
-    group.events, group.bytes, group.last_key = 5, 500, "82AB"
+    members = groups.of(first)
+    members.events, members.bytes = 5, 500
     second = joined(groups, wanting({"owner": 1.0}))
-    assert groups.of(second) is group
-    group.events, group.bytes, group.last_key = 7, 700, "82AC"
+    assert groups.of(second) is members
+    members.events, members.bytes = 7, 700
     groups.leave(first)
     groups.leave(second)
     assert (first.events, first.bytes) == (7, 700)

@@ -40,6 +40,18 @@ class FakeConnection:
         self.closed = False
         self.buffered: bytes | None = None
 
+    def send_now(self, data: Buffer) -> int:
+        assert self.buffered is None, "written to before what it was given is through"
+        if self.closed:
+            raise OSError("closed")
+        if not self.room:
+            raise BlockingIOError
+        self.sent.append(data)
+        taken = int(min(self.room, len(data)))
+        self.room -= taken
+        self.received += data[:taken]
+        return taken
+
     def send(self, data: Buffer) -> Buffer | None:
         assert self.buffered is None, "written to before what it was given is through"
         self.sent.append(data)
@@ -588,6 +600,32 @@ def test_checkpoint_moves_one_forward_who_came_back_but_not_behind_its_own_id(br
         brook.publish(checkpoint=after(5))
         await keeping(brook, 60)
         assert blocks(client)[-1] == ["id: t5"]
+
+    asyncio.run(scenario())
+
+
+def test_newcomers_do_not_keep_a_quiet_client_from_being_moved_forward(brook):
+    async def scenario() -> None:
+        quiet = brook.connect()
+        brook.publish(checkpoint=after(7))
+        # Its opening has the position already, which the other one still has to get.
+        newcomer = brook.connect()
+        await keeping(brook, 60)
+        assert blocks(quiet)[-1] == blocks(newcomer)[-1] == ["id: t7"]
+
+    asyncio.run(scenario())
+
+
+def test_checkpoint_waits_for_one_who_came_back_from_later(brook):
+    async def scenario() -> None:
+        quiet = brook.connect()
+        brook.publish(*events(1, 5), checkpoint=after(3))
+        returned = brook.connect(since=at(5))
+        await keeping(brook, 60)
+        assert blocks(quiet)[-1] == blocks(returned)[-1] == [":"]
+        brook.publish(checkpoint=after(5))
+        await keeping(brook, 60)
+        assert blocks(quiet)[-1] == blocks(returned)[-1] == ["id: t5"]
 
     asyncio.run(scenario())
 
