@@ -34,6 +34,11 @@ class Filter:
     only_about_id: bool = field(init=False, compare=False, repr=False)
     """Whether a document's `_id` alone decides; so it does where nothing is asked."""
 
+    @property
+    def asks_for_something(self) -> bool:
+        """False for `{}`, which every document passes."""
+        return self.condition != All(frozenset())
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "matches", self.condition.compile())
         object.__setattr__(self, "equalities", MappingProxyType(_equalities(self.condition)))

@@ -33,6 +33,12 @@ class Namespaces:
             f"there is no stream {name[:100]!r}; the operator names the collections that are streamed"
         )
 
+    def only(self, names: Iterable[str]) -> frozenset[str] | None:
+        """The namespaces that a request names, as `find` does; None if these are all that there are."""
+        wanted = frozenset(map(self.find, names))
+        known = {f"{database}.{name}" for database, names in self.by_database.items() for name in names}
+        return None if wanted == known else wanted
+
     def hold(self, database: str, collection: str | None) -> bool:
         """Whether the operator named a collection; without one, whether anything of the database."""
         collections = self.by_database.get(database, set())

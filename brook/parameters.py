@@ -55,7 +55,7 @@ def subscription(
         namespaces=wanted,
         operations=_operations(one["ops"]) if "ops" in one else None,
         ids=_ids(parameters["id"]) if "id" in parameters else None,
-        filter=Filter.parse(one["filter"]) if "filter" in one else None,
+        filter=_filter(one["filter"]) if "filter" in one else None,
         fields=Fields.parse(one["fields"]) if "fields" in one else None,
         format=format,
         types=_choice(Types, one.get("types", Types.JSON), "types"),
@@ -68,8 +68,8 @@ def _namespaces(known: Namespaces, stream: str | None, names: Sequence[str]) -> 
     if stream is not None:
         if names:
             raise InvalidParameter("ns goes with /stream only; here the path names the collection")
-        return frozenset([known.find(stream)])
-    return frozenset(map(known.find, names)) or None
+        return known.only([stream])
+    return known.only(names) if names else None
 
 
 def _format(text: str | None, *, several: bool) -> Format:
@@ -82,6 +82,11 @@ def _format(text: str | None, *, several: bool) -> Format:
             "ns needs format=envelope: a plain frame does not say which collection it is about"
         )
     return format
+
+
+def _filter(text: str) -> Filter | None:
+    filter = Filter.parse(text)
+    return filter if filter.asks_for_something else None
 
 
 def _operations(text: str) -> frozenset[str] | None:

@@ -209,7 +209,7 @@ EQUAL = [
     [f"id={OID}", f"id={OID.upper()}"],
     ["ns=plants&ns=creatures", "ns=creatures&ns=brook.plants",
      "ns=creatures&ns=plants&ns=creatures&format=envelope"],
-    ["format=plain", "", "types=json", "before=0", "checkpoints=1"],
+    ["format=plain", "", "types=json", "before=0", "checkpoints=1", "filter={}", 'filter={"$and":[{},{}]}'],
     ['filter={"a":1,"b":2}', 'filter={"b":2,"a":1}', 'filter={ "a" : 1.0 , "b":{"$eq":2}}',
      'filter={"$and":[{"a":1},{"b":{"$in":[2]}}]}', 'filter={"a":{"$numberLong":"1"},"b":{"$in":[2,2]}}'],
     ['filter={"a":{"$in":[1,2]}}', 'filter={"a":{"$in":[2,1,1.0]}}'],
@@ -226,6 +226,17 @@ def test_equal_wishes_are_one_value(queries):
     wishes = [meaning(query) for query in queries]
     assert len(set(wishes)) == 1
     assert all(one == other and hash(one) == hash(other) for one, other in itertools.combinations(wishes, 2))
+
+
+def test_all_collections_by_name_are_the_same_as_all():
+    one, two = Namespaces("brook", ["creatures"]), Namespaces("brook", ["creatures"], ["shop.orders"])
+    assert subscription(one, "creatures", {}) == subscription(one, "brook.creatures", {}) == Subscription()
+    assert subscription(two, None, {"ns": ["creatures", "shop.orders"]}) == Subscription(
+        format=Format.ENVELOPE
+    )
+    assert subscription(two, "creatures", {}) == Subscription(namespaces=frozenset(["brook.creatures"]))
+    everything = Namespaces("brook", ["*"])
+    assert subscription(everything, "creatures", {}).namespaces == {"brook.creatures"}
 
 
 def test_different_wishes_are_different_values():
@@ -283,8 +294,9 @@ def check_not_wider(parameters: dict[str, list[str]], wanted: Subscription) -> N
         spelt = {("-" if wanted.fields.excluding else "") + name for name in wanted.fields.names}
         assert spelt == set(one["fields"].split(","))
     if "filter" in one:
-        assert wanted.filter is not None
-        assert isinstance(json.loads(one["filter"]), dict)
+        query = json.loads(one["filter"])
+        assert isinstance(query, dict)
+        assert (wanted.filter is None) == (not query)
     assert wanted.format is Format(one.get("format", "envelope" if "ns" in one else "plain"))
     assert wanted.types is Types(one.get("types", "json"))
     assert wanted.before is (one.get("before") == "1")
