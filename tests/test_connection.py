@@ -438,6 +438,28 @@ def test_client_that_takes_nothing_for_too_long_is_cut_off():
 # -- nothing is left -------------------------------------------------------------------------------
 
 
+def test_connected_client_has_no_task_of_its_own():
+    """To wake one up for each delivery is what costs most with thousands of clients."""
+
+    async def scenario() -> None:
+        async with serving(heartbeat_seconds=0.1) as server:
+            with closing(await bystander(server)) as client:
+                tasks = len(asyncio.all_tasks())
+                clients = [Rude(server) for _ in range(50)]
+                for one in clients:
+                    await one.say(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+                await until(lambda: len(server.list) == 51)
+                server.publish(2)
+                # Those that read the requests end with them.
+                await until(lambda: len(asyncio.all_tasks()) <= tasks)
+                assert len(server.list) == 51
+                for one in clients:
+                    Rude.close(one)
+                await hears_all(server, client)
+
+    asyncio.run(scenario())
+
+
 def test_a_thousand_clients_leave_no_subscriber_no_task_and_no_file_behind():
     async def scenario() -> None:
         async with serving(heartbeat_seconds=0.1) as server:

@@ -1,4 +1,4 @@
-"""The load client must notice whatever a server does wrong, or its figures say nothing."""
+"""The benchmark: its load client must notice whatever a server does wrong, or its figures say nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gzip
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench import build
+from bench.servers import ROOT
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -165,3 +168,28 @@ def test_a_compressed_stream_is_read() -> None:
     report = run(HEAD + b"Content-Encoding: gzip\r\n\r\n", body, "--events", "100", "--gzip")
     assert (faults(report), report["deliveries"]) == ({}, 100)
     assert report["wire_bytes"] < report["body_bytes"] / 5
+
+
+# -- the harness -----------------------------------------------------------------------------------
+
+
+def test_benchmark_measures_reports_and_finds_no_fault(tmp_path):
+    """Small sizes: that it works is what this shows, not how fast anything is."""
+    results, report = tmp_path / "results.json", tmp_path / "performance.md"
+    scenarios = "paced,herd-log,own-filters,10-plain,10-gzip"
+    command = [sys.executable, "-m", "bench.run", "--quick", "--runs=1", f"--scenarios={scenarios}"]
+    command += [f"--json={results}", f"--report={report}", f"--plot={tmp_path / 'plot.svg'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measurements = json.loads(results.read_text())["measurements"]
+    assert [(one["scenario"], one["server"], one["faults"]) for one in measurements] == [
+        ("paced", "brook", {}), ("paced", "floor", {}), ("herd-log", "brook", {}),
+        ("own-filters", "brook", {}), ("10-plain", "brook", {}), ("10-gzip", "brook", {}),
+    ]  # fmt: skip
+    paced, _, herd, *_ = measurements
+    assert paced["deliveries"] == 200 * 100
+    assert herd["cursors"] <= 4
+    page = report.read_text()
+    assert "| paced: CPU per delivery, µs |" in page
+    assert "Faults: " not in page
+    assert "@" not in page, "a place in the template was left open"
