@@ -30,7 +30,8 @@ BOOLEAN: Final = 40
 DATE: Final = 45
 TIMESTAMP: Final = 47
 MAX: Final = 127
-_OTHERS: Final = {Regex: 50, Code: 60}  # no filter has a value of these
+# No filter has a value of these. (A DBRef is a DBPointer here: `documents.decode` reads no other as one.)
+_OTHERS: Final = {Regex: 50, DBRef: 55, Code: 60}
 
 # Equality on these alone can be looked up. Null also matches what is missing.
 PLAIN_KINDS: Final = frozenset({NUMBER, STRING, BINARY, OBJECT_ID, BOOLEAN, DATE, TIMESTAMP})
@@ -69,13 +70,6 @@ def type_code(value: Any) -> int:
     return _TYPE_CODES[type(value)]
 
 
-def fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of an embedded document, which the driver may have read as a DBRef; None for the rest."""
-    if type(value) is dict:
-        return value
-    return dict(value.as_doc()) if type(value) is DBRef else None
-
-
 def order(value: Any, key: Key) -> int:
     """-1, 0 or 1, as a document's value sorts before, with or after a key. Goes no deeper than the key."""
     kind, wanted = key
@@ -88,7 +82,7 @@ def order(value: Any, key: Key) -> int:
                 return difference
         return _compare(len(value), len(wanted))
     if kind == OBJECT:
-        return _order_fields(fields_of(value) or {}, wanted)
+        return _order_fields(value, wanted)
     return _compare(KEY_MAKERS[type(value)](value)[1], wanted)
 
 
@@ -152,7 +146,7 @@ _KINDS: Final[dict[type, int]] = {
     type(None): NULL,
     **dict.fromkeys((int, Int64, float, Decimal128), NUMBER),
     str: STRING,
-    **dict.fromkeys((dict, DBRef), OBJECT),
+    dict: OBJECT,
     list: ARRAY,
     **dict.fromkeys((bytes, Binary, UUID), BINARY),
     ObjectId: OBJECT_ID,
@@ -169,7 +163,7 @@ _TYPE_CODES: Final[dict[type, int]] = {
     Missing: 0,
     float: 1,
     str: 2,
-    **dict.fromkeys((dict, DBRef), 3),
+    dict: 3,
     list: 4,
     **dict.fromkeys((bytes, Binary, UUID), 5),
     ObjectId: 7,
@@ -177,6 +171,7 @@ _TYPE_CODES: Final[dict[type, int]] = {
     **dict.fromkeys((datetime.datetime, DatetimeMS), 9),
     type(None): 10,
     Regex: 11,
+    DBRef: 12,
     Code: 13,
     int: 16,
     Timestamp: 17,

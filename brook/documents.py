@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import re
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from bson import decode as bson_decode
 from bson.binary import UUID_SUBTYPE, UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 
 Document = dict[str, Any]
 
@@ -28,6 +30,8 @@ _CODEC: CodecOptions[Document] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
+_LAZY_CODEC: CodecOptions[RawBSONDocument] = _CODEC.with_options(document_class=RawBSONDocument)
+
 _RELAXED = json_util.JSONOptions(
     json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.UNSPECIFIED
 )
@@ -42,6 +46,10 @@ _LARGEST_EXACT = 2**53
 
 def decode(raw: bytes) -> Document:
     """A BSON document as Python values; keys keep their order."""
+    # The driver makes a DBRef of an object with `$ref` and `$id`, even of a whole document: no dict, and with
+    # an attribute for whatever its fields are called.
+    if b"$ref\0" in raw:
+        return {name: _as_dicts(value) for name, value in RawBSONDocument(raw, _LAZY_CODEC).items()}
     return bson_decode(raw, _CODEC)
 
 
@@ -58,6 +66,17 @@ def to_ejson(document: Document) -> str:
 def rfc3339(time: datetime.datetime) -> str:
     """A moment in UTC, with milliseconds: all that BSON keeps."""
     return f"{time:%Y-%m-%dT%H:%M:%S}".zfill(19) + f".{time.microsecond // 1000:03d}Z"
+
+
+def _as_dicts(value: Any) -> Any:
+    match value:
+        case RawBSONDocument():
+            return {name: _as_dicts(inner) for name, inner in value.items()}
+        case list():
+            return [_as_dicts(item) for item in value]
+        case Code() if value.scope is not None:
+            return Code(str(value), _as_dicts(value.scope))
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +100,7 @@ def _plain(value: Any) -> Any:
             return {"t": value.time, "i": value.inc}
         case Code():
             return str(value) if value.scope is None else {"code": str(value), "scope": dict(value.scope)}
-        case DBRef():
+        case DBRef():  # a DBPointer, which the driver reads like this
             return dict(value.as_doc())
         case MinKey():
             return "MinKey"
@@ -95,7 +114,5 @@ def _plain(value: Any) -> Any:
 
 
 def _regex_flags(flags: int) -> str:
-    import re
-
     letters = {"i": re.I, "l": re.L, "m": re.M, "s": re.S, "u": re.U, "x": re.X}
     return "".join(letter for letter, flag in letters.items() if flags & flag)

@@ -105,7 +105,7 @@ def _include(document: Mapping[str, Any], names: frozenset[str], prefix: str) ->
 def _include_value(value: Any, names: frozenset[str], prefix: str) -> Any:
     if isinstance(value, list):
         return [_include_value(item, names, prefix) for item in value if _has_fields(item)]
-    return _include(_fields_of(value) or {}, names, prefix)
+    return _include(value, names, prefix) if isinstance(value, dict) else {}
 
 
 def _exclude(document: Mapping[str, Any], names: frozenset[str], prefix: str) -> dict[str, Any]:
@@ -119,19 +119,8 @@ def _exclude(document: Mapping[str, Any], names: frozenset[str], prefix: str) ->
 def _exclude_value(value: Any, names: frozenset[str], prefix: str) -> Any:
     if isinstance(value, list):
         return [_exclude_value(item, names, prefix) for item in value]
-    fields = _fields_of(value)
-    return value if fields is None else _exclude(fields, names, prefix)
+    return _exclude(value, names, prefix) if isinstance(value, dict) else value
 
 
 def _has_fields(value: Any) -> bool:
-    return isinstance(value, list) or _fields_of(value) is not None
-
-
-def _fields_of(value: Any) -> Mapping[str, Any] | None:
-    """The fields of an embedded document. The driver reads one that begins with `$ref` as a DBRef, whose
-    class the demo must do without.
-    """
-    if isinstance(value, dict):
-        return value
-    as_doc = getattr(type(value), "as_doc", None)
-    return None if as_doc is None else dict(as_doc(value))
+    return isinstance(value, dict | list)

@@ -21,7 +21,6 @@ from brook.comparison import (
     NUMBER,
     OBJECT,
     Key,
-    fields_of,
     kind_of,
     order,
     type_code,
@@ -261,10 +260,8 @@ class ElementObject(_WholeArray):
                 return False
             for item in value:
                 if type(item) is list:
-                    fields: Any = {str(index): inner for index, inner in enumerate(item)}
-                else:
-                    fields = fields_of(item)
-                if fields is not None and test(fields):
+                    item = {str(index): inner for index, inner in enumerate(item)}
+                if type(item) is dict and test(item):
                     return True
             return False
 

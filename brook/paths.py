@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from brook.comparison import MISSING, fields_of
+from brook.comparison import MISSING
 
 Test = Callable[[Any], bool]
 """An answer about one value, or about a whole document."""
@@ -44,10 +44,9 @@ def _find(fields: dict[str, Any], names: tuple[str, ...], test: Test, into_array
                 return _find_in_array(value, rest, test, into_arrays)
             return (into_arrays and any(map(test, value))) or test(value)
         if rest:
-            inner = fields_of(value)
-            if inner is None:
+            if type(value) is not dict:
                 return test(MISSING)
-            fields = inner
+            fields = value
     return test(value)
 
 
@@ -55,16 +54,16 @@ def _find_in_array(items: list[Any], names: tuple[str, ...], test: Test, into_ar
     """The next name may be a field of the array's documents or an index of the array; it may be both."""
     name, rest = names[0], names[1:]
     for index, item in enumerate(items):
-        fields = fields_of(item)
-        if fields is not None and _find(fields, names, test, into_arrays):
+        is_document = type(item) is dict
+        if is_document and _find(item, names, test, into_arrays):
             return True
         if name != str(index):
             continue
         if not rest:
             if test(item):
                 return True
-        elif fields is not None:
-            if _find(fields, rest, test, into_arrays):
+        elif is_document:
+            if _find(item, rest, test, into_arrays):
                 return True
         elif type(item) is list and _find_in_array(item, rest, test, into_arrays):
             return True

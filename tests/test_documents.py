@@ -120,6 +120,14 @@ VALUES = [
     (DBRef("creatures", CRAWDAD), '{"$ref":"creatures","$id":"5bfef740419aeed958bbfa1b"}'),
     (DBRef("c", 1, "d", more=2), '{"$ref":"c","$id":1,"$db":"d","more":2}'),
     ({"$ref": 5, "$id": 1}, '{"$ref":5,"$id":1}'),
+    (
+        {"$id": 1, "items": [{"$ref": "c", "$id": CRAWDAD}], "$ref": "c"},
+        '{"$id":1,"items":[{"$ref":"c","$id":"5bfef740419aeed958bbfa1b"}],"$ref":"c"}',
+    ),
+    (
+        [[Code("f()", {"$ref": "c", "$id": 1})], "$ref\0"],
+        '[[{"code":"f()","scope":{"$ref":"c","$id":1}}],"$ref\\u0000"]',
+    ),
     (MinKey(), '"MinKey"'),
     (MaxKey(), '"MaxKey"'),
     ([], "[]"),

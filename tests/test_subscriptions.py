@@ -585,6 +585,34 @@ def test_extended_json_is_read_back_to_the_document_that_was_written(live, brook
     assert isinstance(inserted["time"], str)
 
 
+def test_document_that_looks_like_a_reference_is_a_document(either, brook):
+    """The driver reads one as a DBRef: nobody's filter, fields or types may stumble over it."""
+    whole = {"_id": "ref-1", "$id": 7, "size": 1, "$ref": "creatures"}
+    inside = {"_id": "ref-2", "size": 1, "a": {"items": [1], "$ref": "creatures", "$id": 1, "__iter__": 2}}
+
+    def write() -> None:
+        for document in (whole, inside):
+            brook.creatures.insert_one(document)
+            brook.creatures.delete_one({"_id": document["_id"]})
+
+    paths = [
+        stream("creatures", filter={"size": 1, "$or": [{"a.items": 1}, {"_id": "ref-1"}]}),
+        stream("creatures", fields="size,a.items", ops="insert"),
+        stream("creatures", format="envelope", before="1", fields="-size", ops="delete"),
+        stream("creatures", types="ejson", ops="insert"),
+    ]
+    filtered, fewer, before, ejson = hear(either, brook, paths, write)
+    assert ids(filtered) == ["ref-1", ("delete", "ref-1"), "ref-2", ("delete", "ref-2")]
+    assert list(json.loads(filtered[0].data)) == list(whole), "the order is the document's"
+    assert [event.data for event in fewer] == [
+        '{"_id":"ref-1","size":1}', '{"_id":"ref-2","size":1,"a":{"items":[1]}}'
+    ]  # fmt: skip
+    assert [json.loads(event.data)["before"] for event in before] == [
+        {name: value for name, value in document.items() if name != "size"} for document in (whole, inside)
+    ]
+    assert [json.loads(event.data) for event in ejson] == [whole, inside]
+
+
 # -- deletes ---------------------------------------------------------------------------------------
 
 
