@@ -16,6 +16,10 @@ from brook.subscription import Format, Subscription, Types
 
 log = logging.getLogger(__name__)
 
+# How many renderings of one change are kept while it is open. Clients choose which there are: unbounded,
+# a few thousand lists of fields would be as many copies of it.
+MOST_WISHES = 16
+
 
 class Change(Event):
     """An insert, update, replace or delete. Its id is the `_data` of its resume token."""
@@ -51,7 +55,7 @@ class Change(Event):
 class OpenChange(OpenEvent):
     """A decoded change. Shared by all subscriptions of a batch: what two of them need is made once."""
 
-    __slots__ = ("_change", "_datas", "_id", "_name", "document", "operation")
+    __slots__ = ("_change", "_datas", "_id", "document", "operation")
 
     def __init__(self, change: Change) -> None:
         self._change = documents.decode(change.raw)
@@ -82,6 +86,8 @@ class OpenChange(OpenEvent):
         wish = (subscription.format, subscription.types, subscription.fields, subscription.before)
         data = self._datas.get(wish)
         if data is None:
+            if len(self._datas) >= MOST_WISHES:
+                self._datas.clear()
             data = self._datas[wish] = self._data(subscription)
         if not data:
             return b""

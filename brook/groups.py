@@ -45,14 +45,15 @@ class Groups:
         """The members that a live subscriber is one of."""
         return self._groups[subscriber.subscription].members[subscriber.connection.wrap]
 
-    def frames(self, audience: int, events: Sequence[OpenEvent]) -> dict[Group, list[bytes]]:
-        """What a batch is for each group that it concerns, rendered once a group."""
-        frames: dict[Group, list[bytes]] = {}
-        for event in events:
-            for group in self._concerned(audience, event):
-                if frame := event.frame(group.subscription):
-                    frames.setdefault(group, []).append(frame)
-        return frames
+    def deliveries(self, audience: int, events: Sequence[OpenEvent]) -> Iterator[tuple[Group, list[bytes]]]:
+        """What a batch is for each group that it concerns: frames, rendered once a group.
+
+        Each is rendered when its turn comes: for thousands of groups, all of them together would be
+        thousands of times the batch.
+        """
+        for group, asked in self._candidates(audience, events).items():
+            if frames := [frame for event in asked if (frame := event.frame(group.subscription))]:
+                yield group, frames
 
     def join(self, subscriber: Subscriber, now: float) -> None:
         """Make a subscriber live."""
@@ -63,7 +64,10 @@ class Groups:
             for place in self._places(subscription):
                 place[group] = None
         wrap = subscriber.connection.wrap
-        group.members.setdefault(wrap, Members(wrap, now, subscriber.seen)).add(subscriber)
+        members = group.members.get(wrap)
+        if members is None:
+            members = group.members[wrap] = Members(wrap, now, subscriber.seen)
+        members.add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Make a live subscriber one no more."""
@@ -75,12 +79,19 @@ class Groups:
         if not group.members:
             self._forget(group)
 
-    def _concerned(self, audience: int, event: OpenEvent) -> Iterable[Group]:
-        """The groups that want an event, and maybe others."""
-        scanned = self._scanned.get(audience, {})
+    def _candidates(self, audience: int, events: Sequence[OpenEvent]) -> dict[Group, Sequence[OpenEvent]]:
+        """The events that each group may want. Those that are scanned share the batch itself."""
+        candidates: dict[Group, Sequence[OpenEvent]] = dict.fromkeys(self._scanned.get(audience, ()), events)
         if audience or not self._indexed:
-            return scanned
-        found = dict(scanned)
+            return candidates
+        found: dict[Group, list[OpenEvent]] = {}
+        for event in events:
+            for group in self._looked_up(event):
+                found.setdefault(group, []).append(event)
+        return candidates | found
+
+    def _looked_up(self, event: OpenEvent) -> dict[Group, None]:
+        found: dict[Group, None] = {}
         for path, by_value in self._indexed.items():
             values = event.keys(path)
             for value in by_value if values is None else values:

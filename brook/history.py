@@ -122,6 +122,9 @@ class History:
         oldest = self._clock() - self._max_seconds
         while self._blocks and (self._size > self._max_bytes or self._blocks[0].touched < oldest):
             block = self._blocks.pop(0)
+            self._opened = OrderedDict(
+                (key, opened) for key, opened in self._opened.items() if key[0] != block.number
+            )
             self._size -= block.size
             self._start = block.keys[-1]
 
@@ -174,17 +177,17 @@ class History:
         if frames is None:
             frames = [event.frame(subscription) for event in self._open(block)]
             self._rendered[key] = frames
-            self._rendered_bytes += _cost(frames)
+            self._rendered_bytes += _cost(subscription, frames)
             while self._rendered_bytes > self._max_bytes // 4:
-                _, forgotten = self._rendered.popitem(last=False)
-                self._rendered_bytes -= _cost(forgotten)
+                (_, _, other), forgotten = self._rendered.popitem(last=False)
+                self._rendered_bytes -= _cost(other, forgotten)
         else:
             self._rendered.move_to_end(key)
         return frames
 
 
-def _cost(frames: list[bytes]) -> int:
+def _cost(subscription: Subscription, frames: list[bytes]) -> int:
     """Bytes that a list of frames takes: a reference for each, an object for those that are not empty,
-    and what keeps the list.
+    and what keeps the list, with a subscription that may live on for its sake.
     """
-    return 400 + sum(8 + len(frame) + (33 if frame else 0) for frame in frames)
+    return 400 + subscription.size + sum(8 + len(frame) + (33 if frame else 0) for frame in frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from brook import sse
+from brook.event import Position
 from brook.subscriber import Buffer, SendNow, Subscriber, Wrap
 
 
@@ -22,7 +24,7 @@ class Members:
         self.sent_at = now
         """When something was last sent to all."""
         self.seen = seen
-        """The key of the last id that was sent to all."""
+        """The key up to which all were served: of the last batch with something for them, or checkpoint."""
         self.brought = seen
         """The highest key that one of them had seen when it came."""
         self.events = 0
@@ -50,6 +52,18 @@ class Members:
         self.events += events
         self.bytes += size
         self.seen = key
+
+    def keep_alive(self, checkpoint: Position | None) -> bytes:
+        """What to send to the idle after a silence: the checkpoint if it moves them forward, or a comment."""
+        frame = sse.KEEP_ALIVE
+        # Never back, also not the one that came with a later place.
+        if checkpoint is not None and checkpoint.key > self.seen and checkpoint.key >= self.brought:
+            frame = sse.checkpoint(checkpoint.id)
+            self.seen = checkpoint.key
+        self.bytes += len(frame)
+        for subscriber in self.busy:
+            subscriber.bytes -= len(frame)
+        return frame
 
     def send(self, data: bytes, now: float) -> list[tuple[Subscriber, Buffer]]:
         """Write the same bytes to each of the idle: here is where a server spends its time.

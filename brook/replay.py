@@ -76,23 +76,34 @@ class Replayer:
         await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
-        while members := self._take():
-            self._reading.append(members)
-            try:
-                await self._replay(members)
+        try:
+            await asyncio.sleep(GATHER_SECONDS)
+            while members := self._take():
+                await self._serve(members)
                 # A source that ends its replay at once must not keep the loop busy.
                 await asyncio.sleep(0)
-            except Exception:
-                # Nobody awaits a worker: its members would wait for ever.
-                log.exception("a replay failed; its clients are cut off and will come back")
-                for member in list(members):
-                    member.connection.close()
-                    self._subscribers.remove(member)
-            finally:
-                self._reading = [others for others in self._reading if others is not members]
-        # At once, and not when the task is done: who is added in between needs a worker.
-        self._workers.discard(asyncio.current_task())
+        except Exception:
+            # Nobody awaits a worker: those who wait for one would do so for ever.
+            log.exception("replays failed; those who wait for one are cut off and will come back")
+            self._cut_off(self._waiting)
+        finally:
+            # At once, and not when the task is done: who is added in between needs a worker.
+            self._workers.discard(asyncio.current_task())
+
+    async def _serve(self, members: set[Subscriber]) -> None:
+        self._reading.append(members)
+        try:
+            await self._replay(members)
+        except Exception:
+            log.exception("a replay failed; its clients are cut off and will come back")
+            self._cut_off(members)
+        finally:
+            self._reading = [others for others in self._reading if others is not members]
+
+    def _cut_off(self, members: Iterable[Subscriber]) -> None:
+        for member in list(members):
+            member.connection.close()
+            self._subscribers.remove(member)
 
     def _take(self) -> set[Subscriber]:
         """The subscribers for the next replay: all that wait and are behind the history.
@@ -145,31 +156,36 @@ class Replayer:
         return joining
 
     def _deliver(self, members: set[Subscriber], batch: Batch) -> None:
-        keys = [event.key for event in batch.events]
-        opened = [event.open() for event in batch.events]
+        """Send to each member what of a batch follows its position."""
         end = self._end(batch)
-        rendered: dict[Subscription, list[bytes]] = {}
-        joined: dict[tuple[Subscription, int], tuple[bytes, int]] = {}
+        if end is None:
+            return
+        keys = [event.key for event in batch.events]
+        following: dict[Subscription, dict[int, list[Subscriber]]] = {}
         for member in self._live(members):
             position = _position(member)
-            if end is None or end < position:
+            if end < position:
                 continue  # not there yet
             if position.exact and not _holds(batch, keys, position):
                 # The log has passed the place, and the event was not in it.
                 members.discard(member)
                 self._subscribers.reset(member, _reset(ResetReason.INVALID_ID, position))
                 continue
-            index = bisect_right(keys, position.key)
-            subscription = member.subscription
-            if subscription not in rendered:
-                rendered[subscription] = [event.frame(subscription) for event in opened]
-            share = (subscription, index)
-            if share not in joined:
-                frames = rendered[subscription][index:]
-                joined[share] = (b"".join(frames), sum(map(bool, frames)))
-            data, count = joined[share]
-            member.events += count
             member.position = end
+            first = bisect_right(keys, position.key)
+            following.setdefault(member.subscription, {}).setdefault(first, []).append(member)
+        opened = [event.open() for event in batch.events]
+        # One subscription after the other: what all of them get together can be many times the batch.
+        for subscription, by_first in following.items():
+            frames = [event.frame(subscription) for event in opened]
+            for first, alike in by_first.items():
+                self._send(alike, frames[first:])
+
+    def _send(self, members: Iterable[Subscriber], frames: list[bytes]) -> None:
+        data = b"".join(frames)
+        count = sum(map(bool, frames))
+        for member in members:
+            member.events += count
             self._subscribers.send(member, data)
 
     def _end(self, batch: Batch) -> Position | None:

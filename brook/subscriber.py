@@ -29,7 +29,7 @@ class Bye(enum.StrEnum):
 
 
 class Connection(Protocol):
-    """The way out, as a handler gives it to its subscriber. No method waits, and none raises."""
+    """The way out, as a handler gives it to its subscriber. No method waits; only `send_now` raises."""
 
     @property
     def wrap(self) -> Wrap:
@@ -65,7 +65,9 @@ class State(enum.Enum):
 
 
 class Subscriber:
-    """One client. The list owns every field; bounded by `queue_max_bytes`."""
+    """One client. Only the list, its members and the replayer touch it. What waits is bounded by
+    `queue_max_bytes`.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -98,7 +100,7 @@ class Subscriber:
         self.seen = ""
         """The highest key among the ids it was sent until it was live."""
         self.sent_at = 0.0
-        """When it was last written to alone."""
+        """When it was last written to by itself: while it waits for a replay, its last traffic."""
         self.waiting = False
         """The connection has not yet written what it was given."""
         self.queue: list[Buffer] = []

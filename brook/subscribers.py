@@ -1,7 +1,7 @@
 """Who is listening: the list through which every event goes from the source to the sockets.
 
-Nothing in here awaits but `keep`: on one event loop that is the lock, and nobody's slowness reaches
-anybody else.
+Nothing that touches the list awaits, `keep` and `close` only between their steps: on one event loop that
+is the lock, and nobody's slowness reaches anybody else.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class SubscriberList:
         if batch.events and not batch.audience:
             self._history.append(batch.events)
         opened = [event.open() for event in batch.events] if self._groups else []
-        for group, frames in self._groups.frames(batch.audience, opened).items():
+        for group, frames in self._groups.deliveries(batch.audience, opened):
             body = b"".join(frames)
             for members in list(group.members.values()):
                 members.note(len(frames), len(body), batch.events[-1].key)
@@ -175,7 +175,7 @@ class SubscriberList:
             await asyncio.wait_for(self._empty.wait(), timeout_seconds)
         except TimeoutError:
             for subscriber in list(self._all):
-                self._cut(subscriber)
+                self._cut(subscriber, reason)
 
     async def keep(self) -> None:
         """Send keep-alives, disconnect the stuck, forget the old: for ever, to be run as a watched task."""
@@ -205,8 +205,8 @@ class SubscriberList:
 
     def _join(self, subscriber: Subscriber, data: bytes) -> None:
         """Make a subscriber live, after `data` and the checkpoint it is at."""
-        checkpoint = self._checkpoint_for(subscriber.subscription, subscriber.seen)
-        if checkpoint is not None:
+        checkpoint = self._checkpoint_for(subscriber.subscription)
+        if checkpoint is not None and checkpoint.key > subscriber.seen:
             data += sse.checkpoint(checkpoint.id)
             subscriber.seen = checkpoint.key
         self.send(subscriber, data)
@@ -240,9 +240,9 @@ class SubscriberList:
         subscriber.drop_queue()
         self._goodbye(subscriber, Bye.SLOW_CONSUMER)
 
-    def _cut(self, subscriber: Subscriber) -> None:
+    def _cut(self, subscriber: Subscriber, reason: Bye) -> None:
         """Close a connection that takes nothing any more."""
-        subscriber.leaving = Bye.WRITE_TIMEOUT
+        subscriber.leaving = reason
         subscriber.connection.close()
         self.remove(subscriber)
 
@@ -259,7 +259,8 @@ class SubscriberList:
         for group in list(self._groups):
             for members in group.members.values():
                 if members.sent_at <= due:
-                    self._keep_members_alive(group.subscription, members)
+                    frame = members.keep_alive(self._checkpoint_for(group.subscription))
+                    self._send_to_idle(members, members.wrap(frame))
                     sent += len(members)
             if sent >= KEEP_ALIVES_PER_TURN:
                 sent = 0
@@ -267,33 +268,20 @@ class SubscriberList:
         for subscriber in list(self._all):
             if subscriber.state is State.REPLAYING and not subscriber.waiting and subscriber.sent_at <= due:
                 self.send(subscriber, sse.KEEP_ALIVE)
+                sent += 1
+                if sent % KEEP_ALIVES_PER_TURN == 0:
+                    await asyncio.sleep(0)
 
-    def _keep_members_alive(self, subscription: Subscription, members: Members) -> None:
-        """Send a checkpoint, if it moves them forward; else a comment."""
-        checkpoint = self._checkpoint_for(subscription, members.seen)
-        frame = sse.KEEP_ALIVE
-        # Forward for all of them: also for one that came back with a later place.
-        if checkpoint is not None and checkpoint.key >= members.brought:
-            frame = sse.checkpoint(checkpoint.id)
-            members.seen = checkpoint.key
-        members.bytes += len(frame)
-        for subscriber in members.busy:
-            subscriber.bytes -= len(frame)
-        self._send_to_idle(members, members.wrap(frame))
-
-    def _checkpoint_for(self, subscription: Subscription, seen: str) -> Position | None:
-        """The list's checkpoint, where it is wanted and something as late was not seen already."""
-        checkpoint = self._checkpoint
-        if checkpoint is None or checkpoint.key <= seen:
-            return None
-        return checkpoint if subscription.checkpoints and not subscription.audience else None
+    def _checkpoint_for(self, subscription: Subscription) -> Position | None:
+        """The list's checkpoint, if such a subscription is told it."""
+        return self._checkpoint if subscription.checkpoints and not subscription.audience else None
 
     def _disconnect_stuck(self) -> None:
         due = self._clock() - self._settings.write_timeout_seconds
         for subscriber, last in list(self._stuck.items()):
             if last > due:
                 return
-            self._cut(subscriber)
+            self._cut(subscriber, Bye.WRITE_TIMEOUT)
 
 
 def _nobody(subscriber: Subscriber) -> None:

@@ -63,6 +63,12 @@ class Subscription:
         # The condition with the fewest values tells apart the most.
         return min(filter(itemgetter(1), equalities), key=lambda condition: len(condition[1]), default=None)
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds on to, about: it is clients who choose how many."""
+        texts = [str(value) for _, value in self.ids or ()] + list(self.fields.names if self.fields else ())
+        return 500 + sum(200 + len(text) for text in texts) + (self.filter.size if self.filter else 0)
+
     def hears_of(self, namespace: str) -> bool:
         """Whether something about a collection, or a whole database, concerns this subscription."""
         if self.namespaces is None or namespace in self.namespaces:

@@ -6,8 +6,10 @@ import datetime
 import json
 import random
 import re
+import time
 from functools import partial
 
+from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
 
 from brook import sse
@@ -58,8 +60,13 @@ class StreamHandler(ProblemHandler):
             )
         except StreamClosedError:
             return
-        service.subscribers.add(subscriber, since, reset)
-        service.source.welcome(subscription, since)
+        try:
+            service.subscribers.add(subscriber, since, reset)
+            service.source.welcome(subscription, since)
+        except BaseException:
+            # Tornado answers no more for a socket that it gave away: the client would wait for ever.
+            connection.close()
+            raise
 
     def _since(self, values: list[str]) -> tuple[Position | None, Reset | None]:
         """Where to start: the header goes before the parameter, as a browser that comes back sends
@@ -120,7 +127,7 @@ class StreamHandler(ProblemHandler):
         request, settings = self.request, self.service.settings
         framing = self._framings.choose(request.version, request.headers.get("Accept-Encoding", ""))
         headers = STREAM_HEADERS | cors_headers(settings, request.headers.get("Origin"))
-        lines = ["HTTP/1.1 200 OK", "Vary: Accept-Encoding"]
+        lines = ["HTTP/1.1 200 OK", f"Date: {format_timestamp(time.time())}", "Vary: Accept-Encoding"]
         lines += (f"{name}: {value}" for name, value in (*headers.items(), *framing.headers))
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         return StreamConnection(self.detach(), head, framing, settings.write_timeout_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,14 @@ from pymongo import WriteConcern
 
 from sources.sandbox import Sandbox
 from tests.processes import ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_loop_before_the_first() -> None:
+    """Tornado asks for the event loop before its own, and asyncio would make one that nobody closes: some
+    later test, in which the collector comes by, would fail for it.
+    """
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+import tracemalloc
 from uuid import UUID
 
 import bson
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from brook import documents
 from brook.change import Change
 from brook.event import Subscription
+from brook.fields import Fields
 from tests.raw_client import Parser
 
 UTC = datetime.UTC
@@ -135,6 +137,19 @@ VALUES = [
     ({}, "{}"),
     ({"z": 1, "a": 2, "10": 3, "9": 4, "": 5}, '{"z":1,"a":2,"10":3,"9":4,"":5}'),
 ]
+
+
+def test_renderings_of_one_change_are_bounded_however_many_wishes_there_are():
+    opened = change("insert", {"_id": 1, "text": "x" * 10_000}).open()
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            assert opened.frame(Subscription(fields=Fields.parse(f"-x{number}")))
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 1_000_000
+
 
 RAW = {
     "undefined": (element(6, b""), "null"),

@@ -156,7 +156,7 @@ def test_index_finds_exactly_those_that_scanning_everything_finds(wanted, batche
         leaving.shuffle(members)
     for audience, events in batches:
         opened = [event.open() for event in events]
-        found = groups.frames(audience, opened)
+        found = dict(groups.deliveries(audience, opened))
         assert found == scanned(groups, audience, opened)
         if leaving is not None and members:
             groups.leave(members.pop())
@@ -219,12 +219,12 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
     groups = Groups()
     members = [joined(groups, wanting({"owner": number})) for number in range(10_000)]
     asked.subscriptions.clear()
-    found = groups.frames(0, [change("insert", {"_id": 1, "owner": 4711}).open()])
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 4711}).open()]))
     assert asked.subscriptions == [members[4711].subscription]
     assert [group.subscription for group in found] == [members[4711].subscription]
 
     asked.subscriptions.clear()
-    many = groups.frames(0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).open()])
+    many = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).open()]))
     assert {group.subscription for group in many} == {members[7].subscription, members[8].subscription}
     assert len(asked.subscriptions) == 2
 
@@ -235,7 +235,7 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
         {"_id": 4, "owner": None},
         {"_id": 5, "owner": {"owner": 1}},
     ]
-    assert groups.frames(0, [change("insert", document).open() for document in nobody]) == {}
+    assert dict(groups.deliveries(0, [change("insert", document).open() for document in nobody])) == {}
     assert asked.subscriptions == []
 
 
@@ -254,7 +254,7 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
 def test_whatever_has_an_equality_is_looked_up(asked, filters, document):
     groups = Groups()
     members = [joined(groups, wanting(filter)) for filter in filters]
-    found = groups.frames(0, [change("insert", {"_id": 1, **document}).open()])
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, **document}).open()]))
     assert [group.subscription for group in found] == [members[5].subscription] == asked.subscriptions
 
 
@@ -267,7 +267,7 @@ def test_ids_are_looked_up_also_for_deletes_and_for_documents_that_are_gone(aske
         for number in range(1000)
     ]
     events = [change("delete", None, id=5), change("update", None, id=6), change("insert", {"_id": 7})]
-    found = groups.frames(0, [event.open() for event in events])
+    found = dict(groups.deliveries(0, [event.open() for event in events]))
     expected = [members[number].subscription for number in (5, 6, 7)]
     assert asked.subscriptions == expected
     assert [group.subscription for group in found] == expected
@@ -277,9 +277,19 @@ def test_batch_is_asked_about_once_a_group_however_many_are_in_it(asked):
     groups = Groups()
     for number in range(300):
         joined(groups, wanting({"owner": number % 3}), wrap=bare if number % 2 else chunked)
-    found = groups.frames(0, [change("insert", {"_id": 1, "owner": 2}).open() for _ in range(10)])
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 2}).open() for _ in range(10)]))
     assert len(asked.subscriptions) == 10
     assert [len(frames) for frames in found.values()] == [10]
+
+
+def test_nothing_is_rendered_before_its_turn(asked):
+    groups = Groups()
+    for number in range(100):
+        joined(groups, wanting({"size": {"$gte": -number}}))
+    deliveries = groups.deliveries(0, [change("insert", {"_id": 1, "size": 2}).open() for _ in range(10)])
+    next(deliveries)
+    assert len(asked.subscriptions) == 10
+    assert len(list(deliveries)) == 99
 
 
 def test_reset_concerns_those_too_whom_an_index_finds():
@@ -288,7 +298,7 @@ def test_reset_concerns_those_too_whom_an_index_finds():
         joined(groups, wanting(filter)) for filter in ({"owner": 1}, {"_id": 5}, {"a": {"$in": []}}, {}, None)
     ]
     members.append(joined(groups, Subscription(ids=frozenset({(10, 5)}))))
-    assert len(groups.frames(0, [Reset(ResetReason.HISTORY_LOST)])) == len(members)
+    assert len(dict(groups.deliveries(0, [Reset(ResetReason.HISTORY_LOST)]))) == len(members)
 
 
 def test_counts_are_those_of_the_time_in_which_a_subscriber_was_there():

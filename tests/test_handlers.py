@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from email.utils import parsedate_to_datetime
+from unittest import mock
 from urllib.parse import quote
 
 import pytest
@@ -31,6 +34,7 @@ from tests.test_subscribers import until
 
 OPENING = b"retry: 3000\n\nid: t100\n\n"
 ALLOWED = "Origin, X-Requested-With, Content-Type, Accept, Authorization, Last-Event-ID"
+# What every stream's head has besides its `Date`.
 STREAM = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
@@ -136,7 +140,13 @@ async def asked(port: int, request: bytes) -> AsyncIterator[asyncio.StreamReader
 
 def headers_of(response: HTTPResponse) -> dict[str, str]:
     names = dict(response.headers.get_all())
-    return {name: ", ".join(response.headers.get_list(name)) for name in names}
+    headers = {name: ", ".join(response.headers.get_list(name)) for name in names}
+    assert is_now(headers.pop("Date"))
+    return headers
+
+
+def is_now(date: str) -> bool:
+    return abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
 
 
 def heard(response: HTTPResponse) -> list[Received]:
@@ -195,6 +205,7 @@ async def test_http_1_0_gets_the_bare_body_and_its_end_by_the_end_of_the_connect
         assert client.status == 200
         named = {name.lower(): value for name, value in STREAM.items()} | {"connection": "close"}
         del named["transfer-encoding"]
+        assert is_now(client.headers.pop("date"))
         assert client.headers == named
         assert await client.read()
         assert client.raw == OPENING
@@ -411,6 +422,17 @@ async def test_fault_of_ours_says_nothing_of_what_is_inside(fetch, caplog):
     assert is_problem(response, 500, "internal-server-error", "the log of the server says more")
     assert b"swordfish" not in response.body
     assert "swordfish" in caplog.text
+
+
+@gen_test
+async def test_fault_of_ours_after_the_socket_was_taken_over_ends_the_connection(
+    http_port, http_server, service, caplog
+):
+    with mock.patch.object(service.source, "welcome", side_effect=RuntimeError("a bug of ours")):
+        async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
+            await reader.read()
+    assert "a bug of ours" in caplog.text
+    await until(lambda: len(service.subscribers) == 0)
 
 
 # -- other origins ---------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
+import weakref
 from unittest import mock
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from brook import history
 from brook.event import Event, Position, Subscription
+from brook.filters import Filter
 from brook.history import History
 from tests.raw_client import Parser
 
@@ -327,6 +330,45 @@ def test_rendered_frames_are_bounded_however_many_subscriptions_there_are(kind):
         tracemalloc.stop()
     # A quarter of the bound in frames, which are small here, and several times that for the objects.
     assert grown < MEGABYTE
+
+
+def test_filters_that_rendered_frames_are_kept_for_count_as_what_they_take():
+    query = json.dumps({"a": {"$all": [{"$elemMatch": {"b": number}} for number in range(60)]}})
+    kept = started(max_bytes=MEGABYTE)
+    kept.append([Unwanted(key(1), "x")])
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            filter = Filter.parse(query.replace("59", str(1000 + number)))
+            kept.read(after(0).key, Subscription(filter=filter))
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < MEGABYTE
+
+
+def test_decoded_block_is_forgotten_with_the_block():
+    class Opened(Event):
+        __slots__ = ("__weakref__",)
+
+    opened: list[weakref.ref[Event]] = []
+
+    class Decoded(Event):
+        __slots__ = ()
+
+        def open(self) -> Event:
+            event = Opened(self.id)
+            opened.append(weakref.ref(event))
+            return event
+
+    clock = Clock()
+    kept = started(max_seconds=10, clock=clock)
+    kept.append([Decoded(key(1))])
+    kept.read(after(0).key, EVERYTHING)
+    assert opened[0]() is not None
+    clock.now += 100
+    kept.expire()
+    assert opened[0]() is None
 
 
 # -- against a model -------------------------------------------------------------------------------
