@@ -1,4 +1,4 @@
-"""MongoDB: the source that follows the configured collections of one database."""
+"""MongoDB: the source that follows the configured collections, of one database or of several."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import datetime
 import logging
 import random
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import time as wall_clock
-from typing import Any
+from typing import Any, TypeVar
 
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -30,6 +31,8 @@ from sources import mongo_errors
 from sources.mongo_tail import Tail
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 # Without a socket timeout, a network that swallows packets would stall the feed for ever. It must
 # be longer than the time for which the server holds a getMore (mongo_tail.AWAIT_MS). What the URI
@@ -96,16 +99,23 @@ class MongoSource(Source):
             raise mongo_errors.operator_error(error, self._client, self._namespaces) from error
 
     async def past(self) -> AsyncIterator[Batch]:
-        """From where the stream was opened up to the moment at which it was opened."""
+        """From where the stream was opened up to the moment at which it was opened. Where the log has a
+        gap, it ends at the present, and has nothing from before: nobody listens yet who would be reset.
+        """
         live = self._opened_tail()
         start = resume_token.checkpoint(resume_token.just_before(live.start))
         yield Batch(checkpoint=start, restarted=True)
         end = resume_token.checkpoint(resume_token.just_before(self._opened))
-        async with contextlib.aclosing(self._follow(live)) as batches:
-            async for batch in batches:
-                yield batch
-                if batch.checkpoint is not None and batch.checkpoint >= end:
-                    break
+        try:
+            async with contextlib.aclosing(self._follow(live)) as batches:
+                async for batch in batches:
+                    yield batch
+                    if batch.checkpoint is not None and batch.checkpoint >= end:
+                        break
+        except HistoryLost as error:
+            log.warning("the log was over before it was read (%s): the memory begins at the present", error)
+            # Without this batch, the memory would claim to cover the gap.
+            yield Batch(checkpoint=await self._restart(), restarted=True)
         log.info("the change stream started on %s", self._namespaces)
 
     async def events(self) -> AsyncIterator[Batch]:
@@ -116,19 +126,21 @@ class MongoSource(Source):
                     yield batch
             except HistoryLost as error:
                 log.error("the change stream cannot go on (%s): every client is reset", error)
-            yield await self._restart()
+            start = await self._restart()
+            reset = Reset(ResetReason.HISTORY_LOST, id=start.id, key=start.key)
+            yield Batch((reset,), checkpoint=start, restarted=True)
 
     async def replay(self, after: Position) -> AsyncGenerator[Batch]:
         """The log after a position, from the beginning of its cluster time: so the event that the
         position names comes by, if there is one, and whoever reads this can see that it exists.
         """
         time = resume_token.cluster_time(after.key)
-        now = await self._patiently(self._now)
+        tail = self._tail(resume_token.start(after))
+        now = await self._patiently(tail, self._now)
         # A client's own time is by the clock, and an idle deployment's last operation some seconds old.
         latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
         if time > latest:
             raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
-        tail = self._tail(resume_token.start(after))
         try:
             async for batch in self._follow(tail):
                 yield batch
@@ -163,20 +175,24 @@ class MongoSource(Source):
 
     async def _follow(self, tail: Tail) -> AsyncGenerator[Batch]:
         """A tail's batches, through everything that will pass. Raises HistoryLost."""
+        while True:
+            batch = await self._patiently(tail, partial(self._read, tail))
+            self._report(tail, None)
+            yield batch
+
+    async def _patiently(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, however often it takes to get one for a tail. Raises HistoryLost."""
         backoff = BACKOFF_FIRST_SECONDS
         while True:
             try:
-                batch = await self._read(tail)
+                return await ask()
             except PyMongoError as error:
                 if mongo_errors.is_lost(error):
                     raise HistoryLost(mongo_errors.one_line(error)) from error
                 self._report(tail, mongo_errors.one_line(error))
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-                backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
-            else:
-                self._report(tail, None)
-                backoff = BACKOFF_FIRST_SECONDS
-                yield batch
+            # Without the jitter, all the processes would ask in the same instant.
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
 
     async def _read(self, tail: Tail) -> Batch:
         """A tail's next batch; in place of a change that is too large, the news of it."""
@@ -202,15 +218,14 @@ class MongoSource(Source):
             await tail.close()
         return batch
 
-    async def _restart(self) -> Batch:
-        """Begin anew at the present moment, and the reset that tells everybody."""
-        if self._live is not None:
-            await self._live.close()
-        now = await self._patiently(self._now)
+    async def _restart(self) -> Position:
+        """Begin anew at the present moment, once it can be asked for; the position before it."""
+        lost = self._opened_tail()
+        await lost.close()
+        # Asked for in the name of the live stream: while this fails, no events flow.
+        now = await self._patiently(lost, self._now)
         self._live = self._tail(now)
-        start = resume_token.checkpoint(resume_token.just_before(now))
-        reset = Reset(ResetReason.HISTORY_LOST, id=start.id, key=start.key)
-        return Batch((reset,), checkpoint=start, restarted=True)
+        return resume_token.checkpoint(resume_token.just_before(now))
 
     async def _open_warm(self, now: ClusterTime) -> Tail:
         """A tail that begins as far in the past as it should, or as the log can."""
@@ -246,18 +261,6 @@ class MongoSource(Source):
         reply = await self._client.admin.command("ping")
         time = reply["operationTime"]
         return time.time, time.inc
-
-    async def _patiently(self, ask: Any) -> ClusterTime:
-        """The answer, however often it takes to get one."""
-        backoff = BACKOFF_FIRST_SECONDS
-        while True:
-            try:
-                answer: ClusterTime = await ask()
-            except PyMongoError:
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
-            else:
-                return answer
 
     def _report(self, tail: Tail, trouble: str | None) -> None:
         """Say once when the live stream stops, and once when it goes on."""

@@ -21,9 +21,14 @@ from brook.resume_token import ClusterTime
 # may be out of date, and how long stopping may have to wait for a thread.
 AWAIT_MS = 1000
 
-# What one batch holds at most. It is published in one turn of the event loop.
+# A batch is published in one turn of the event loop, so it ends at so many changes, or with the one that
+# makes it as large as this. But the end of a transaction goes with it, as far as it came in the same reply of
+# MongoDB: that has 16 MiB at most, so a larger transaction is more than one batch.
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
+
+# As many changes as fit into a reply. By itself, MongoDB gives 101 at first, and would cut a transaction there.
+REPLY_CHANGES = 2**31 - 1
 
 _CHANGES = frozenset({"insert", "update", "replace", "delete"})
 _RESETS = {
@@ -93,7 +98,7 @@ class Tail:
             full_document="updateLookup",
             **self._before,
             max_await_time_ms=AWAIT_MS,
-            batch_size=1 if self.careful else None,
+            batch_size=1 if self.careful else REPLY_CHANGES,
             **self._where,
         )
         # Entering the context is what sends the command.
@@ -165,7 +170,7 @@ def _drain(
 
     It must stop at what is buffered: `try_next` on a drained cursor waits for the server, and what
     was read already would wait with it. Beyond the bounds it goes on to the end of a transaction,
-    whose changes share a cluster time: half of one must not be seen.
+    whose changes share a cluster time: clients should not see half of one, where it came whole.
     """
     events: list[Event] = []
     last = ""

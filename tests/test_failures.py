@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -14,22 +15,26 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import pymongo
 import pytest
 from pymongo import WriteConcern
 
+from brook import resume_token
 from brook.errors import OperatorError
+from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
+from server import serve
 from sources import sandbox as sandbox_module
 from sources.mongo import MongoSource
 from sources.sandbox import Node, Sandbox
 from tests.processes import ROOT, ServerProcess
 from tests.proxy import Proxy
 from tests.raw_client import RawClient, Received
+from tests.test_subscribers import until
 
 SECRET = "hunter2secret"
 
@@ -457,6 +462,189 @@ def test_mongod_that_is_killed_and_comes_back_loses_nothing(shaky, pond, start_s
 
     asyncio.run(scenario())
     check_interrupted_once(server)
+
+
+# -- a log that is over too soon -------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful():
+    """A replica set whose log is soon over: it holds a megabyte, and what was not saved for a second."""
+    with Sandbox(options=("--oplogSize", "1", "--syncdelay", "1")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def puddle(forgetful):
+    """A database on it, with more in it than MongoDB's first reply to a change stream has."""
+    with pymongo.MongoClient(forgetful.uri) as client:
+        puddle = client.get_database("puddle", write_concern=WriteConcern("majority"))
+        insert(puddle, *range(500))
+        yield puddle
+
+
+def present(database) -> Position:
+    time = database.client.admin.command("ping")["operationTime"]
+    return resume_token.checkpoint((time.time, time.inc))
+
+
+def overtake(database) -> None:
+    """Write elsewhere until the log has forgotten all that it holds now."""
+    now = database.client.admin.command("ping")["operationTime"]
+    log = database.client.local["oplog.rs"]
+    while log.find_one(sort=[("$natural", 1)])["ts"] <= now:
+        database.client.elsewhere.filler.insert_many([{"filler": "x" * 10_000} for _ in range(50)])
+
+
+class Late(MongoSource):
+    """Much happens before it reads what it has opened."""
+
+    def __init__(self, uri: str, settings: Settings, meanwhile: Callable[[], None]) -> None:
+        super().__init__(uri, settings)
+        self._meanwhile = meanwhile
+
+    async def past(self) -> AsyncIterator[Batch]:
+        await asyncio.to_thread(self._meanwhile)
+        async for batch in super().past():
+            yield batch
+
+
+@asynccontextmanager
+async def served(source: MongoSource, settings: Settings) -> AsyncIterator[None]:
+    """`server.py` around a source: it listens, and goes on."""
+    serving = asyncio.create_task(serve(settings, source))
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                assert not serving.done(), serving.exception()
+                with suppress(OSError):
+                    (await RawClient(settings.port).connect()).close()
+                    break
+                await asyncio.sleep(0.02)
+        yield
+        assert not serving.done()
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+def test_log_that_overtakes_the_warm_up_does_not_end_the_server(forgetful, puddle):
+    """And those who come back are told, or served from the log: the memory begins after their places."""
+    settings = Settings(database="puddle", host="127.0.0.1", port=free_port())
+    lost = present(puddle)
+    places: list[Position] = []
+
+    def meanwhile() -> None:
+        overtake(puddle)
+        places.append(present(puddle))
+        insert(puddle, 1000, 1001)
+        # The present is the time of the last write, and what was written then would be in the memory.
+        puddle.client.elsewhere.filler.insert_one({})
+
+    async def come(place: Position | None = None) -> RawClient:
+        client = RawClient(settings.port, last_id=place.id if place else "")
+        return await (await client.connect()).opened()
+
+    async def scenario() -> None:
+        async with served(Late(forgetful.uri, settings, meanwhile), settings):
+            with ExitStack() as stack:
+                new = stack.enter_context(closing(await come()))
+                insert(puddle, 1002)
+                assert await hear(new, 1002) == [1002]
+                late = stack.enter_context(closing(await come(places[0])))
+                assert await hear(late, 1002) == [1000, 1001, 1002]
+                reset = stack.enter_context(closing(await come(lost)))
+                assert json.loads((await reset.next()).data) == {"reason": "history-lost", "since": lost.id}
+                insert(puddle, 1003)
+                for client in (new, late, reset):
+                    assert await hear(client, 1003) == [1003]
+
+    asyncio.run(scenario())
+
+
+class When(logging.Handler):
+    """Does something in the moment in which a certain line is logged."""
+
+    def __init__(self, words: str, do: Callable[[], None]) -> None:
+        super().__init__()
+        self._words = words
+        self._do = do
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._words in record.getMessage():
+            self._do()
+
+
+def interruptions(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said of the live stream's state."""
+    return re.findall("is interrupted|goes on", caplog.text)
+
+
+def test_gap_that_cannot_be_left_behind_at_once_is_trouble(forgetful, puddle, caplog):
+    """The database goes away in the moment in which the gap is found."""
+    caplog.set_level(logging.INFO)
+
+    async def scenario(proxy: Proxy) -> None:
+        source = MongoSource(proxy.uri + IMPATIENT, Settings(database="puddle"))
+        await source.open()
+        overtake(puddle)
+        # Of a cursor that the log has overtaken, the server says only that it is dead, which may pass. Of
+        # one that is not there, the driver asks for a new one, and hears of the gap at once.
+        puddle.client.admin.command("killAllSessions", [])
+        resets: list[Event] = []
+
+        async def read() -> None:
+            async for batch in source.events():
+                resets.extend(event for event in batch.events if isinstance(event, Reset))
+
+        reading = asyncio.create_task(read())
+        try:
+            await until(lambda: source.trouble is not None)
+            assert (interruptions(caplog), resets) == (["is interrupted"], [])
+            proxy.restore()
+            await until(lambda: source.trouble is None)
+            assert (interruptions(caplog), len(resets)) == (["is interrupted", "goes on"], 1)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await source.close()
+
+    logger = logging.getLogger("sources.mongo")
+    with Proxy(forgetful.nodes[0].port) as proxy:
+        cut = When("every client is reset", proxy.cut)
+        logger.addHandler(cut)
+        try:
+            asyncio.run(scenario(proxy))
+        finally:
+            logger.removeHandler(cut)
+
+
+def test_replay_that_cannot_begin_says_nothing_of_the_live_stream(shaky, pond, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def scenario(proxy: Proxy) -> None:
+        source = MongoSource(f"{proxy.uri}&serverSelectionTimeoutMS=100", Settings(database="pond"))
+        await source.open()
+        place = present(pond)
+        proxy.cut()
+        try:
+            async with aclosing(source.replay(place)) as batches:
+                beginning = asyncio.create_task(begin(batches))
+                # Long enough to have failed several times.
+                done, _ = await asyncio.wait([beginning], timeout=1)
+                proxy.restore()
+                await asyncio.wait_for(beginning, 20)
+                assert not done
+                assert source.trouble is None
+        finally:
+            await source.close()
+
+    async def begin(batches: AsyncIterator[Batch]) -> None:
+        await anext(batches)
+
+    with Proxy(shaky.nodes[0].port) as proxy:
+        asyncio.run(scenario(proxy))
+    assert interruptions(caplog) == []
 
 
 # -- stopping --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from pymongo import WriteConcern
 
 from brook import resume_token
+from brook.change import Change
 from brook.event import Batch, Event, Reset
 from brook.settings import Settings
 from brook.subscription import Subscription
@@ -384,3 +385,47 @@ def test_backlog_is_drained_in_large_batches_once_and_in_order(sandbox, database
     assert max(len(batch.events) for batch in full) <= 1000
     with capsys.disabled():
         print(f"\nintake: {CHANGES / seconds:,.0f} changes/s in {len(full)} batches")
+
+
+def transaction(database, count: int, pad: int) -> int:
+    """Changes of one cluster time; how many."""
+    with database.client.start_session() as session, session.start_transaction():
+        for start in range(0, count, 1000):
+            rows = [{"filler": "x" * pad} for _ in range(start, min(count, start + 1000))]
+            database.creatures.insert_many(rows, session=session)
+    return count
+
+
+def test_batch_goes_on_to_the_end_of_a_transaction_as_far_as_it_came_in_one_reply(sandbox, database):
+    """A reply of MongoDB has 16 MiB at most: that is the bound of a batch."""
+    database.create_collection("creatures")
+    before = database.client.admin.command("ping")["operationTime"]
+    small, large = transaction(database, 3000, 10), transaction(database, 4600, 4000)
+
+    async def scenario() -> list[list[Change]]:
+        source = MongoSource(sandbox.uri, Settings(database=database.name, warm_up_seconds=0))
+        await source.open()
+        batches: list[list[Change]] = []
+        try:
+            after = resume_token.checkpoint((before.time, before.inc))
+            async with aclosing(source.replay(after)) as log:
+                async for batch in log:
+                    batches.append([event for event in batch.events if isinstance(event, Change)])
+                    if sum(map(len, batches)) >= small + large:
+                        break
+        finally:
+            await source.close()
+        return batches
+
+    batches = asyncio.run(scenario())
+    keys = [event.key for batch in batches for event in batch]
+    assert keys == sorted(set(keys))
+    first_small, first_large = keys[0], keys[small]
+    parts = {
+        first: [n for batch in batches if (n := sum(resume_token.same_time(e.key, first) for e in batch))]
+        for first in (first_small, first_large)
+    }
+    assert parts[first_small] == [small]
+    assert len(parts[first_large]) > 1
+    assert max(parts[first_large]) > 1000
+    assert max(sum(len(event.raw) for event in batch) for batch in batches) <= 16 * MEGABYTE
