@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,10 @@ class Settings:
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if any(character in self.cors_origin for character in "\r\n\0 ,"):
             raise SettingsError("--cors-origin takes one origin, such as https://example.org, or *")
+
+    def jittered_retry_ms(self) -> int:
+        """When one of many that are sent away should come back: not all in the same instant."""
+        return round(self.retry_ms * random.uniform(0.5, 1.5))
 
 
 def flag(name: str) -> str:

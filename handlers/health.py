@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from handlers.base import ProblemHandler
+from http import HTTPStatus
+
+from handlers.base import STATUS, ProblemHandler
 
 
 class HealthHandler(ProblemHandler):
@@ -21,5 +23,5 @@ class ReadyHandler(ProblemHandler):
         """200, or 503 with the reasons."""
         reasons = self.service.troubles()
         self.set_header("Cache-Control", "no-store")
-        self.set_status(503 if reasons else 200)
+        self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)
         self.finish({"ready": not reasons, "reasons": reasons})

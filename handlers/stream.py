@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import random
 import re
 import time
 from functools import partial
@@ -118,9 +117,10 @@ class StreamHandler(ProblemHandler):
         """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
-        retry_ms = round(self.service.settings.retry_ms * random.uniform(0.5, 1.5))
+        # The client shall come to another server, if there is one: not back through this connection.
+        self.set_header("Connection", "close")
         data = json.dumps(problem(error.code, str(error)))
-        self.finish(sse.retry(retry_ms)[:-1] + sse.frame(data, event="problem"))
+        self.finish(sse.farewell("problem", data, self.service.settings.jittered_retry_ms()))
 
     def _take_over(self) -> StreamConnection:
         """Detach the socket from Tornado. From here on, this project frames the body itself."""

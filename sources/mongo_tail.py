@@ -27,7 +27,7 @@ AWAIT_MS = 1000
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
 
-# As many changes as fit into a reply. By itself, MongoDB gives 101 at first, and would cut a transaction there.
+# As many changes as fit into a reply. By itself, MongoDB gives 101 at first, and may cut a transaction there.
 REPLY_CHANGES = 2**31 - 1
 
 _CHANGES = frozenset({"insert", "update", "replace", "delete"})
