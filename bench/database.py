@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from pymongo import MongoClient
@@ -49,12 +50,19 @@ class Database:
         self._client.drop_database(self.name)
         self._client.close()
 
-    def write(self, numbers: range, together: int = 1, interval_seconds: float = 0, **more: int) -> None:
+    def write(
+        self,
+        numbers: range,
+        together: int = 1,
+        interval_seconds: float = 0,
+        make: Callable[[int], dict[str, Any]] = creature,
+        **more: int,
+    ) -> None:
         """Insert documents with these numbers, so many with one command, at fixed moments."""
         due = time.monotonic()
         for i in range(0, len(numbers), together):
             time.sleep(max(0, due - time.monotonic()))
-            self._creatures.insert_many([creature(number) | more for number in numbers[i : i + together]])
+            self._creatures.insert_many([make(number) | more for number in numbers[i : i + together]])
             due += interval_seconds
 
     def now(self) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.scenarios import BATCHES
 from bench.servers import every_server
+from bench.sizes import BATCHES, KINDS
 
 Results = dict[str, Any]
 
@@ -24,7 +24,7 @@ SCENARIOS = {
     "herd": "5,000 clients return after a restart, 2,000 changes behind, served from memory",
     "herd-log": "the same when the memory holds nothing: served from the log",
     "own-filters": "10,000 clients, each with an equality filter of its own; each change is for one",
-    "100-filters": "as wide, with 100 distinct filters that all match: compare with wide",
+    "100-filters": "as wide, with 100 distinct filters that all match",
 }
 
 COLUMNS = {
@@ -50,6 +50,7 @@ COLUMNS = {
     "cursors": "replay cursors at once",
     "cpu_ms": "CPU per client, ms",
     "times_alone": "CPU per change, times that for one client",
+    "times_unfiltered": "CPU per delivery, times that without filters",
     "client_us": "load client's CPU, µs",
 }
 
@@ -82,13 +83,14 @@ AIMS = (
     Aim("herd-log", "seconds", most=10),
     Aim("herd-log", "cursors", most=4),
     Aim("own-filters", "times_alone", most=3),
+    Aim("100-filters", "times_unfiltered", most=1.3),
 )
 
 
 def brief(figures: Results) -> str:
     """One measurement on one line."""
     shown = ("cpu_us", "user_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
-             "changes_per_second", "seconds", "cursors", "times_alone")  # fmt: skip
+             "changes_per_second", "seconds", "cursors", "times_alone", "times_unfiltered")  # fmt: skip
     parts = [f"{name} {number(figures[name])}" for name in shown if name in figures]
     return "  ".join(parts) + (f"  FAULTS {figures['faults']}" if figures["faults"] else "")
 
@@ -205,15 +207,34 @@ def compression(results: Results) -> str:
     return table(rows) if len(rows) > 1 else ""
 
 
+def sizes(results: Results) -> str:
+    """Bytes with and without compression, by document and size of a batch; empty where not measured."""
+    rows = [["document", *(f"batch of {together:,}" for together in BATCHES)]]
+    for kind in KINDS:
+        row = [kind]
+        for together in BATCHES:
+            plain, packed = (
+                median(results, "sizes", "brook", f"{kind}_{together}_{coding}")
+                for coding in ("plain", "gzip")
+            )
+            if plain and packed:
+                row.append(f"{plain:,.0f} / {packed:,.0f} = {number(plain / packed)}")
+        if len(row) == len(rows[0]):
+            rows.append(row)
+    return table(rows) if len(rows) > 1 else ""
+
+
 def tables(results: Results) -> str:
     """All of them, the ratios first."""
     scenarios, _ = measured(results)
     parts = [ratios(results)]
     for name in scenarios:
-        sizes = "small sizes, which say little" if results["quick"] else SCENARIOS[name]
-        parts.append(f"### {name}: {sizes}\n\n{figures(results, name)}")
+        what = "small sizes, which say little" if results["quick"] else SCENARIOS[name]
+        parts.append(f"### {name}: {what}\n\n{figures(results, name)}")
     if packed := compression(results):
         parts.append(f"### compression: 1,000 clients, batches of several sizes\n\n{packed}")
+    if bytes_saved := sizes(results):
+        parts.append(f"### sizes: bytes without and with compression, by document\n\n{bytes_saved}")
     return "\n".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import socket
@@ -17,6 +18,7 @@ from bench import usage
 from bench.database import Cursors, Database, Reader
 from bench.load import Load
 from bench.servers import ROOT, Brook, Running, Server
+from bench.sizes import BATCHES, Sizes
 
 Figures = dict[str, Any]
 
@@ -151,6 +153,23 @@ class OwnFilters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManyFilters:
+    """The same deliveries without a filter, and over so many distinct filters that all match."""
+
+    delivery: Delivery
+    filters: int = 100
+
+    def measure(self, server: Server, uri: str) -> Figures:
+        path = filtered('{"size":{"$gte":-#}}')
+        many = dataclasses.replace(self.delivery, path=path, variety=self.filters)
+        alone, figures = self.delivery.measure(server, uri), many.measure(server, uri)
+        return figures | {
+            "times_unfiltered": figures["cpu_us"] / alone["cpu_us"],
+            "faults": alone["faults"] | figures["faults"],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     """Nobody listens, and a long log is read: from the change stream into the history."""
 
@@ -220,9 +239,7 @@ def faults(report: Figures) -> Figures:
     return {name: count for name, count in report["faults"].items() if count}
 
 
-Scenario = Delivery | Idle | Intake | Herd
-
-BATCHES = (1, 10, 100, 1000)
+Scenario = Delivery | Idle | Intake | Herd | OwnFilters | ManyFilters | Sizes
 
 
 def filtered(query: dict[str, Any] | str) -> str:
@@ -255,15 +272,9 @@ FULL: dict[str, Scenario] = {
     "herd": Herd(clients=5000, behind=2000),
     "herd-log": Herd(clients=5000, behind=2000, arguments=("--warm-up-seconds", "0")),
     "own-filters": OwnFilters(clients=10_000, changes=500),
-    "100-filters": Delivery(
-        clients=10_000,
-        events=20,
-        interval_seconds=0.5,
-        warm_up=2,
-        path=filtered('{"size":{"$gte":-#}}'),
-        variety=100,
-    ),
+    "100-filters": ManyFilters(delivery=Delivery(clients=10_000, events=20, interval_seconds=0.5, warm_up=2)),
     **in_batches(clients=1000, changes=5000),
+    "sizes": Sizes(),
 }
 
 # To see that everything works; the figures of so little say little.
@@ -276,15 +287,9 @@ QUICK: dict[str, Scenario] = {
     "herd": Herd(clients=500, behind=500),
     "herd-log": Herd(clients=500, behind=500, arguments=("--warm-up-seconds", "0")),
     "own-filters": OwnFilters(clients=2000, changes=100),
-    "100-filters": Delivery(
-        clients=2000,
-        events=5,
-        interval_seconds=0.5,
-        warm_up=2,
-        path=filtered('{"size":{"$gte":-#}}'),
-        variety=100,
-    ),
+    "100-filters": ManyFilters(delivery=Delivery(clients=2000, events=5, interval_seconds=0.5, warm_up=2)),
     **in_batches(clients=200, changes=1000),
+    "sizes": Sizes(),
 }
 
 # The other scenarios are for this project's server alone: its peers have no log to resume from, and

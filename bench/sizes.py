@@ -1,0 +1,58 @@
+"""How many bytes one compression for everyone saves: the frames of real changes, as they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.database import Database, creature
+from bench.servers import Server
+from brook.settings import Settings
+from brook.subscription import Subscription
+from handlers.framing import deflated
+from sources import open_source
+from sources.sandbox import CREATURES
+
+BATCHES = (1, 10, 100, 1000)
+
+# The article's document; the one that `--sandbox` writes; the benchmark's, with its time of insertion.
+KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "article": lambda _: {"type": "crawdad"},
+    "sandbox": lambda number: {
+        "type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)
+    },
+    "benchmark": creature,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Documents of several kinds, in batches of several sizes."""
+
+    def measure(self, server: Server, uri: str) -> dict[str, Any]:
+        figures: dict[str, Any] = {"faults": {}}
+        for kind, make in KINDS.items():
+            with Database(uri) as database:
+                database.write(range(max(BATCHES)), max(BATCHES), make=make)
+                frames = asyncio.run(read(uri, database.name))
+            for together in BATCHES:
+                body = b"".join(frames[:together])
+                figures[f"{kind}_{together}_plain"] = len(body)
+                figures[f"{kind}_{together}_gzip"] = len(deflated(body))
+        return figures
+
+
+async def read(uri: str, database: str) -> list[bytes]:
+    """The frames of what was just written to a database."""
+    source = open_source(Settings(database=database), uri)
+    await source.open()
+    frames: list[bytes] = []
+    async for batch in source.past():
+        frames += [event.open().frame(Subscription()) for event in batch.events]
+        if len(frames) >= max(BATCHES):
+            break
+    await source.close()
+    return frames
