@@ -12,6 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from sources.sandbox import Node, Sandbox
@@ -54,6 +55,42 @@ def test_two_hundred_clients_lose_nothing_when_the_server_is_killed_under_load(
             assert all(member.connects >= 3 for member in crowd.members)
 
     asyncio.run(scenario())
+
+
+def test_two_hundred_clients_lose_nothing_when_one_of_two_processes_is_killed(
+    sandbox, database, start_server
+):
+    """They resume on the other one, or on the one that takes the place of the first."""
+    server = start_server(
+        "--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "50", "--processes", "2"
+    )
+    server.wait_for("listening at")
+
+    async def scenario() -> None:
+        async with Crowd(server.port, CLIENTS) as crowd:
+            served = [clients_of(worker, server.port) for worker in psutil.Process(server.pid).children()]
+            assert len(served) == 2
+            assert min(served) > 0, "one of them serves nobody"
+            with Writers(sandbox.uri, database.name, pause_seconds=0.02) as writers:
+                for _ in range(4):
+                    await writers.more(50)
+                    workers = psutil.Process(server.pid).children()
+                    max(workers, key=lambda worker: clients_of(worker, server.port)).kill()
+                    await asyncio.to_thread(server.wait_for, "listening at")
+                    await crowd.until(lambda member: member.opened)
+                truth = await writers.finish()
+            await crowd.until_last()
+            crowd.check(truth)
+            assert all(member.connects > 1 for member in crowd.members)
+
+    asyncio.run(scenario())
+
+
+def clients_of(process: psutil.Process, port: int) -> int:
+    return sum(
+        connection.laddr.port == port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in process.net_connections("tcp")
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--history-max-bytes", "0")], ids=["memory", "log"])
