@@ -498,11 +498,11 @@ static void set_goal(long number)
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},    {"path", 1, 0, 'u'},     {"clients", 1, 0, 'c'},
-        {"variety", 1, 0, 'v'},
-        {"window", 1, 0, 'w'},  {"first", 1, 0, 'f'},   {"warm-up", 1, 0, 'W'},  {"events", 1, 0, 'e'},
-        {"hold", 1, 0, 'H'},    {"timeout", 1, 0, 't'}, {"last-event-id", 1, 0, 'i'}, {"gzip", 0, 0, 'g'},
-        {0, 0, 0, 0},
+        {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},    {"path", 1, 0, 'u'},
+        {"clients", 1, 0, 'c'}, {"variety", 1, 0, 'v'}, {"window", 1, 0, 'w'},
+        {"first", 1, 0, 'f'},   {"warm-up", 1, 0, 'W'}, {"events", 1, 0, 'e'},
+        {"hold", 1, 0, 'H'},    {"timeout", 1, 0, 't'}, {"last-event-id", 1, 0, 'i'},
+        {"gzip", 0, 0, 'g'},    {0, 0, 0, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -510,8 +510,8 @@ static void parse(int argc, char **argv)
         case 'h': host = optarg; break;
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
-        case 'v': variety = atoi(optarg); break;
         case 'c': clients = atoi(optarg); break;
+        case 'v': variety = atoi(optarg); break;
         case 'w': window = atoi(optarg); break;
         case 'f': first = atol(optarg); break;
         case 'W': warm_up = atol(optarg); break;
@@ -521,9 +521,9 @@ static void parse(int argc, char **argv)
         case 'i': last_event_id = optarg; break;
         case 'g': gzip = true; break;
         default:
-            fprintf(stderr, "usage: client --port N [--host IPV4] [--path PATH] [--clients N] [--window N]\n"
-                            "  [--first N] [--warm-up N] [--events N] [--hold SECONDS] [--timeout SECONDS]\n"
-                            "  [--last-event-id ID] [--gzip]\n");
+            fprintf(stderr, "usage: client --port N [--host IPV4] [--path PATH] [--clients N] [--variety N]\n"
+                            "  [--window N] [--first N] [--warm-up N] [--events N] [--hold SECONDS]\n"
+                            "  [--timeout SECONDS] [--last-event-id ID] [--gzip]\n");
             exit(2);
         }
     }

@@ -27,6 +27,12 @@ class InvalidParameter(ClientError):
     code = "invalid-parameter"
 
 
+class InvalidFilter(ClientError):
+    """A filter that is malformed, too large, or asks for more than filters can."""
+
+    code = "invalid-filter"
+
+
 class InvalidId(ClientError):
     """An event id that this source never gave out."""
 

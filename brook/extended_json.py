@@ -25,27 +25,23 @@ from brook.comparison import (
     binary_key,
     decimal_key,
 )
-from brook.errors import ClientError
+from brook.errors import InvalidFilter
+
+# An id in a parameter has the same forms.
+HEX_24: Final = re.compile(r"[0-9a-fA-F]{24}")
+UUID_FORM: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+LONG: Final = range(-(2**63), 2**63)
 
 _SHOWN_CHARACTERS: Final = 60
 _INT = range(-(2**31), 2**31)
-_LONG = range(-(2**63), 2**63)
 _UNSIGNED = range(2**32)
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?Infinity|NaN")
-_HEX_24 = re.compile(r"[0-9a-fA-F]{24}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SUBTYPE = re.compile(r"[0-9a-fA-F]{1,2}")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})"
 )
-
-
-class InvalidFilter(ClientError):
-    """A filter that is malformed, too large, or asks for more than filters can."""
-
-    code = "invalid-filter"
 
 
 def shown(text: str) -> str:
@@ -77,7 +73,7 @@ def key_of(value: Any, where: str) -> Key:
         return _key_of_object(value, where)
     if isinstance(value, list):
         return ARRAY, tuple(key_of(item, f"{where}[{index}]") for index, item in enumerate(value))
-    if type(value) is int and value not in _LONG:
+    if type(value) is int and value not in LONG:
         raise InvalidFilter(f"{shown(str(value))} is beyond 64 bits at {where}")
     return KEY_MAKERS[type(value)](value)
 
@@ -134,26 +130,29 @@ def _whole(text: Any, within: range) -> int:
 def _date(content: Any) -> Key:
     """Text with its offset, or milliseconds: since the year 1 as text, without limit as a number."""
     if isinstance(content, dict):
-        ((name, text),) = content.items()
-        if name != "$numberLong":
-            raise ValueError
-        return DATE, _whole(text, _LONG)
-    if type(content) is int and content in _LONG:
+        [text] = _parts(content, "$numberLong")
+        return DATE, _whole(text, LONG)
+    if type(content) is int and content in LONG:
         return DATE, content
     when = datetime.datetime.fromisoformat(_matching(_DATE, content))
     return KEY_MAKERS[datetime.datetime](when)
 
 
-def _binary(content: Any) -> Key:
-    data, subtype = content["base64"], content["subType"]
-    if len(content) != 2:
+def _parts(content: Any, *names: str) -> list[Any]:
+    """The values under these names, of an object that has no others."""
+    if not isinstance(content, dict) or content.keys() != set(names):
         raise ValueError
+    return [content[name] for name in names]
+
+
+def _binary(content: Any) -> Key:
+    data, subtype = _parts(content, "base64", "subType")
     return binary_key(base64.b64decode(data, validate=True), int(_matching(_SUBTYPE, subtype), 16))
 
 
 def _timestamp(content: Any) -> Key:
-    seconds, increment = content["t"], content["i"]
-    if len(content) != 2 or type(seconds) is not int or type(increment) is not int:
+    seconds, increment = _parts(content, "t", "i")
+    if type(seconds) is not int or type(increment) is not int:
         raise ValueError
     if seconds not in _UNSIGNED or increment not in _UNSIGNED:
         raise ValueError
@@ -170,13 +169,13 @@ def _end(kind: int) -> Callable[[Any], Key]:
 
 
 _LITERALS: Final[dict[str, Callable[[Any], Key]]] = {
-    "$oid": lambda text: (OBJECT_ID, bytes.fromhex(_matching(_HEX_24, text))),
+    "$oid": lambda text: (OBJECT_ID, bytes.fromhex(_matching(HEX_24, text))),
     "$date": _date,
     "$numberInt": lambda text: (NUMBER, _whole(text, _INT)),
-    "$numberLong": lambda text: (NUMBER, _whole(text, _LONG)),
+    "$numberLong": lambda text: (NUMBER, _whole(text, LONG)),
     "$numberDouble": lambda text: KEY_MAKERS[float](float(_matching(_NUMBER, text))),
     "$numberDecimal": lambda text: decimal_key(Decimal128(_matching(_NUMBER, text))),
-    "$uuid": lambda text: binary_key(bytes.fromhex(_matching(_UUID, text).replace("-", "")), 4),
+    "$uuid": lambda text: binary_key(bytes.fromhex(_matching(UUID_FORM, text).replace("-", "")), 4),
     "$binary": _binary,
     "$timestamp": _timestamp,
     "$minKey": _end(MIN),

@@ -12,13 +12,8 @@ from typing import Any
 
 from brook import query
 from brook.comparison import KEY_MAKERS, PLAIN_KINDS, Key
-from brook.extended_json import InvalidFilter
 from brook.matching import All, Condition, In
 from brook.paths import finder
-from brook.query import MAX_BYTES, MAX_DEPTH, MAX_NODES
-
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Filter", "InvalidFilter", "Key", "index_keys"]
-
 
 # What a filter takes in memory for each character of its text, at the most (measured with tracemalloc: an
 # `$elemMatch` for each of 60 elements).

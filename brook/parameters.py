@@ -12,6 +12,7 @@ from bson import ObjectId
 
 from brook.comparison import Key
 from brook.errors import InvalidParameter
+from brook.extended_json import HEX_24, LONG, UUID_FORM
 from brook.fields import Fields
 from brook.filters import Filter, index_keys
 from brook.namespaces import Namespaces
@@ -23,10 +24,8 @@ REPEATABLE = ("ns", "id")
 # How often a repeatable parameter may come. Each costs a look-up a change.
 MOST_REPEATED = 200
 
-_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+# As a number is written, and in no other way: "007" is a text.
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-_LONG = range(-(2**63), 2**63)
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
@@ -105,11 +104,11 @@ def _ids(texts: Sequence[str]) -> frozenset[Key]:
     keys: set[Key] = set()
     for text in texts:
         meanings: list[object] = [text]
-        if _OBJECT_ID.fullmatch(text):
+        if HEX_24.fullmatch(text):
             meanings = [ObjectId(text)]
-        elif _WHOLE_NUMBER.fullmatch(text) and int(text) in _LONG:
+        elif _WHOLE_NUMBER.fullmatch(text) and int(text) in LONG:
             meanings.append(int(text))
-        elif _UUID.fullmatch(text):
+        elif UUID_FORM.fullmatch(text):
             meanings.append(UUID(text))
         for meaning in meanings:
             keys |= index_keys({"_id": meaning}, "_id")

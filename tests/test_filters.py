@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from pymongo import WriteConcern
 
 from brook import documents
-from brook.filters import MAX_BYTES, MAX_DEPTH, MAX_NODES, Filter, InvalidFilter, index_keys
+from brook.errors import InvalidFilter
+from brook.filters import Filter, index_keys
+from brook.query import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 # More of the same by hand: FILTER_EXAMPLES=5000 draws that many batches, and other ones every time.
 EXAMPLES = int(os.environ.get("FILTER_EXAMPLES", "0"))
@@ -462,6 +464,10 @@ REFUSED = [
     ('{"a":{"$date":"yesterday"}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":"2026-11-22T06:10:00"}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":"2026-02-30T06:10:00Z"}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":{}}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":{"$numberInt":"1"}}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":{"$numberLong":"1","x":1}}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":{"$numberLong":1}}}', "not a valid $date at filter.a"),
     ('{"a":{"$numberInt":"2147483648"}}', "not a valid $numberInt at filter.a"),
     ('{"a":{"$numberLong":"1.5"}}', "not a valid $numberLong at filter.a"),
     ('{"a":{"$numberLong":5}}', "not a valid $numberLong at filter.a"),
@@ -469,8 +475,31 @@ REFUSED = [
     ('{"a":{"$numberDouble":"1_0"}}', "not a valid $numberDouble at filter.a"),
     ('{"a":{"$binary":{"base64":"!","subType":"00"}}}', "not a valid $binary at filter.a"),
     ('{"a":{"$binary":[]}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{"base64":"YQ=="}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{"subType":"00"}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{"base64":"YQ==","subtype":"00"}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{"base64":"YQ==","subType":"00","x":1}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":{"base64":["YQ=="],"subType":"00"}}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":"YQ=="}}', "not a valid $binary at filter.a"),
+    ('{"a":{"$binary":"YQ==","$type":"00"}}', "unknown operator $binary at filter.a"),
     ('{"a":{"$uuid":"1"}}', "not a valid $uuid at filter.a"),
     ('{"a":{"$timestamp":{"t":-1,"i":0}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{"t":1}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{"i":1}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{"t":1,"I":1}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{"t":1,"i":1,"x":1}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":{"t":1,"i":true}}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":[1,1]}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$timestamp":null}}', "not a valid $timestamp at filter.a"),
+    ('{"a":{"$in":[{"$timestamp":{"t":1}}]}}', "not a valid $timestamp at filter.a.$in[0]"),
+    ('{"a":{"$oid":{}}}', "not a valid $oid at filter.a"),
+    ('{"a":{"$oid":"5bfef740419aeed958bbfa1b","x":1}}', "unknown operator $oid at filter.a"),
+    ('{"a":[{"$oid":"5bfef740419aeed958bbfa1b","x":1}]}',
+     "$oid cannot stand here, in a value, at filter.a[0]"),
+    ('{"a":{"$minKey":true}}', "not a valid $minKey at filter.a"),
+    ('{"a":{"$maxKey":{}}}', "not a valid $maxKey at filter.a"),
     ('{"a\\nb":{"$x":1}}', "unknown operator $x at filter.a\\nb"),
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from pymongo import WriteConcern
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from brook.subscription import OPERATIONS
 from tests.browser import (  # noqa: F401 - fixtures
     Browser,
     Relay,
@@ -587,6 +588,42 @@ def test_module_serves_other_pages_and_closes_for_good(page, start_server):
     )
     assert seen == ["connecting", "live", "Sending 1", "demo-1", "ended", "demo-1"]
     demo.wait_for("client left")
+
+
+def test_module_hears_every_event_of_the_protocol_and_no_other():
+    listed = re.search(r"const NAMES = (\[.*?\]);", (STATIC / "brook.js").read_text(), re.DOTALL)
+    protocol = (STATIC.parent / "docs" / "protocol.md").read_text()
+    said = re.findall(r"^event: (\w+)$", protocol, re.MULTILINE)
+    assert listed is not None
+    assert set(json.loads(listed[1])) == {"message", *OPERATIONS, *said}
+
+
+def test_closing_frees_the_connections_that_wait_for_an_answer(page):
+    """A browser has six for a site; with all of them waiting, nothing else would be loaded."""
+    with ScriptedServer(STATIC) as server:
+        page.open(f"{server.url}static/favicon.svg")
+        for _ in range(6):
+            server.answer(502)  # EventSource gives up; what is asked then has no answer
+        status = page.driver.execute_async_script(
+            """
+            const done = arguments[0];
+            const { fetch } = window;
+            const brooks = [];
+            let asked = 0;
+            window.fetch = (...all) => {
+              const answer = fetch(...all);
+              if (++asked === 6) {
+                for (const brook of brooks) brook.close();
+                fetch("/static/page.css").then(({ status }) => done(status));
+              }
+              return answer;
+            };
+            import("/static/brook.js").then(({ Brook }) => {
+              while (brooks.length < 6) brooks.push(new Brook("/stream"));
+            });
+            """
+        )
+        assert status == 200
 
 
 # -- how it looks ------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from bson import Int64, ObjectId
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from brook.errors import ClientError, InvalidParameter, UnknownStream
-from brook.filters import InvalidFilter, index_keys
+from brook.errors import ClientError, InvalidFilter, InvalidParameter, UnknownStream
+from brook.filters import index_keys
 from brook.namespaces import Namespaces
 from brook.parameters import MOST_REPEATED, PARAMETERS, subscription
 from brook.subscription import OPERATIONS, Format, Subscription, Types
@@ -100,6 +100,8 @@ REFUSED = {
     'filter={"a":1,"a":2}': ["a", "twice"],
     'filter={"a":{"$in":5}}': ["array", "filter.a.$in"],
     'filter={"a":{"$oid":"x"}}': ["$oid", "filter.a"],
+    'filter={"a":{"$binary":{}}}': ["$binary", "filter.a"],
+    'filter={"a":{"$gt":{"$timestamp":{"t":1}}}}': ["$timestamp", "filter.a.$gt"],
 }  # fmt: skip
 
 
