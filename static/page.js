@@ -101,6 +101,7 @@ function draw() {
     drawing = false;
     for (const kind of Object.keys(counts)) $(`${kind}-count`).textContent = counts[kind];
     $("last-id").textContent = $("last-id").title = brook?.lastId || "none";
+    $("last-id-hint").hidden = !brook?.lastId;
     if (paused) {
       $("pause").textContent = heldBack ? `Go on (${heldBack} new)` : "Go on";
     } else {

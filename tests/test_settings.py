@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import server
 from brook.errors import SettingsError
 from brook.settings import Settings, environment_name, flag
+from sources import named_database
 from tests.processes import ROOT
 
 FIELDS = dataclasses.fields(Settings)
@@ -26,7 +27,16 @@ NONSENSE = {
     "database": ["", "a b", "a.b", "a/b", "a\\b", 'a"b', "a$b", "a\0b"],
     "collection": ["", "a$b", "a\0b"],
     "namespace": ["", "orders", ".orders", "shop.", "a b.orders", "shop.a$b", "shop.a\0"],
-    "cors_origin": ["https://a.example, https://b.example", "https://a.example\r\nX: y", "a b", "a\0"],
+    "cors_origin": [
+        "https://a.example, https://b.example",
+        "https://a.example\r\nX: y",
+        "a b",
+        "a\0",
+        "foo",
+        "https://a.example/",
+        "https://a.example/page",
+        "https://",
+    ],
     "compression": ["", "brotli", "GZIP", "on"],
 }
 
@@ -202,7 +212,7 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
         case tuple():
             value = "shop.herons shop.otters"
         case str():
-            value = {"compression": "off"}.get(field.name, "other")
+            value = {"compression": "off", "cors_origin": "https://a.example"}.get(field.name, "other")
     monkeypatch.setenv(environment_name(field.name), value)
     found = getattr(settings_of(), field.name)
     assert found != field.default
@@ -228,6 +238,19 @@ def test_uri_may_stand_after_a_space_or_an_equals_sign(arguments):
 )
 def test_modes_exclude_each_other_and_one_must_be_chosen(arguments):
     refused(run(*arguments), "choose one of --demo, --mongo URI and --sandbox")
+
+
+@pytest.mark.parametrize(
+    ("uri", "database"),
+    [
+        ("mongodb://localhost/shop", "shop"), ("mongodb://u:p@a:1,b:2/shop?replicaSet=rs0", "shop"),
+        ("mongodb+srv://a.example/my%2Dshop", "my-shop"), ("mongodb://localhost", ""),
+        ("mongodb://localhost/", ""), ("mongodb://localhost/?replicaSet=a/b", ""),
+        ("mongodb://u:p@localhost/admin?x=y", ""), ("nonsense", ""),
+    ],
+)  # fmt: skip
+def test_uri_may_name_the_database(uri, database):
+    assert named_database(uri) == database
 
 
 def test_mode_of_the_command_line_goes_before_that_of_the_environment(monkeypatch):

@@ -241,6 +241,15 @@ def test_star_hears_collections_that_are_created_later(of_all, rivers):
     asyncio.run(scenario())
 
 
+def test_database_of_the_uri_is_the_default_one(sandbox, database, start_server):
+    uri = sandbox.uri.replace("/?", f"/{database.name}?")
+    assert uri != sandbox.uri
+    server = start_server("--mongo", uri)
+    assert any(line.endswith(f"started on {database.name}.creatures") for line in server.log)
+    server = start_server("--mongo", uri, "--database", "another")
+    assert any(line.endswith("started on another.creatures") for line in server.log)
+
+
 def test_named_collection_may_be_created_later(sandbox, database, start_server):
     server = start_server("--mongo", sandbox.uri, "--database", database.name, "--collection", "later")
 

@@ -667,7 +667,7 @@ def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log,
                 (live, "nonsense"),
                 (from_log, ""),
                 (from_log, "nonsense"),
-                (from_log, "t1.1"),
+                (from_log, now(brook).id),
             ]
             clients = []
             for server, last_id in openings:
@@ -829,21 +829,18 @@ def test_since_a_time_replays_from_that_moment(either, brook, spelling):
     asyncio.run(scenario())
 
 
-def test_since_a_time_before_the_log_is_all_that_the_log_has(from_log, brook):
-    """This log has its beginning: nothing is missing. One that was cut answers with a reset, as for ids."""
-    brook["fs.files"].insert_one({"_id": "since the beginning"})
+@pytest.mark.parametrize("since", ["1999-12-31T23:59:59Z", "t0.0", "t946684799.5"])
+def test_since_before_the_log_is_a_reset_also_where_nothing_was_cut_off_the_log(either, brook, since):
+    """A replica set that was a standalone before has no log of that time."""
 
     async def scenario() -> None:
-        client = await opened(
-            from_log, stream("fs.files", since="1999-12-31T23:59:59Z", filter={"_id": "since the beginning"})
-        )
+        client = await opened(either, stream("fs.files", since=since))
         try:
             event = await client.next(60)
-            assert event.event in ("message", "reset")
-            if event.event == "reset":
-                assert json.loads(event.data)["reason"] == "history-lost"
-            else:
-                assert event.data == '{"_id":"since the beginning"}'
+            assert event.event == "reset"
+            assert json.loads(event.data)["reason"] == "history-lost"
+            brook["fs.files"].insert_one({"_id": f"after {since} {either.port}"})
+            assert json.loads((await client.next(60)).data)["_id"] == f"after {since} {either.port}"
         finally:
             client.close()
 
