@@ -41,6 +41,7 @@ system:
 	@tests/system-packages
 
 $(VENV)/bin/python:
+	@echo "setting up $(VENV): this fetches packages, once"
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
 

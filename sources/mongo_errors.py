@@ -36,8 +36,12 @@ _REFUSED = (
     "database in which the user was created"
 )
 _MALFORMED = (
-    "the MongoDB URI is malformed: it reads mongodb://[user:password@]host[:port]/[?options], "
+    "the MongoDB URI is malformed: it reads mongodb://[user:password@]host[:port]/[database][?options], "
     "with every special character of user and password percent-encoded"
+)
+_UNRESOLVED = (
+    "the name in the mongodb+srv:// URI cannot be found: check its spelling, and that this machine can "
+    "ask DNS for SRV records"
 )
 
 
@@ -71,8 +75,10 @@ def check_form(uri: str) -> None:
         if "@" in after_host:
             raise InvalidURI
         parse_uri(uri, validate=False, warn=False)
-    except (PyMongoError, ValueError, TypeError):
-        raise OperatorError(_MALFORMED) from None
+    except (PyMongoError, ValueError, TypeError) as error:
+        # A mongodb+srv:// URI is looked up to be taken apart; the driver wraps the resolver's error.
+        unresolved = type(error.__cause__).__module__.startswith("dns.")
+        raise OperatorError(_UNRESOLVED if unresolved else _MALFORMED) from None
 
 
 def operator_error(error: PyMongoError, client: Any, namespaces: Namespaces) -> OperatorError:
