@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brook import sse
 from brook.event import Position
-from brook.subscriber import Buffer, SendNow, Subscriber, Wrap
+from brook.subscriber import Buffer, Socket, Subscriber, Wrap
 
 
 class Members:
@@ -17,8 +17,8 @@ class Members:
 
     def __init__(self, wrap: Wrap, now: float, seen: str) -> None:
         self.wrap = wrap
-        self.idle: dict[Subscriber, SendNow] = {}
-        """Those for whom nothing waits, each with the way straight into its socket."""
+        self.idle: dict[Subscriber, Socket] = {}
+        """Those for whom nothing waits, each with its socket."""
         self.busy: dict[Subscriber, None] = {}
         """Those whose socket is full."""
         self.sent_at = now
@@ -73,15 +73,18 @@ class Members:
         """
         self.sent_at = now
         size = len(data)
-        unfinished: list[tuple[Subscriber, Buffer]] = []
-        for subscriber, send_now in self.idle.items():
+        unfinished: list[tuple[int, int]] = []
+        # Only what is needed is touched: with ten thousand sockets, to fetch each subscriber and a bound method
+        # from memory, too, made a delivery a twelfth dearer.
+        for place, socket in enumerate(self.idle.values()):
             try:
-                sent = send_now(data)
+                sent = socket.send(data)
             except OSError:
                 sent = 0  # full, or closed: who writes the rest will see which
             if sent != size:
-                unfinished.append((subscriber, memoryview(data)[sent:]))
-        return unfinished
+                unfinished.append((place, sent))
+        subscribers = list(self.idle) if unfinished else []
+        return [(subscribers[place], memoryview(data)[sent:]) for place, sent in unfinished]
 
     def queue(self, data: bytes, most: int) -> list[Subscriber]:
         """Queue the same bytes for each of the busy. Returns those for whom more than `most` bytes wait."""
@@ -96,4 +99,4 @@ class Members:
             self.busy[subscriber] = None
         else:
             self.busy.pop(subscriber, None)
-            self.idle[subscriber] = subscriber.connection.send_now
+            self.idle[subscriber] = subscriber.connection.socket

@@ -12,7 +12,6 @@ from brook.subscription import Subscription
 
 Buffer = bytes | memoryview
 Wrap = Callable[[bytes], bytes]
-SendNow = Callable[[Buffer], int]
 
 # How much of its queue a slow subscriber is given at a time: each write that completes counts as
 # progress, so one that takes a large document slowly is not mistaken for one that is stuck.
@@ -28,8 +27,15 @@ class Bye(enum.StrEnum):
     WRITE_TIMEOUT = "write-timeout"
 
 
+class Socket(Protocol):
+    """The system's end of a connection."""
+
+    def send(self, data: Buffer, /) -> int:
+        """Write, without waiting, what it takes: so many bytes. Raises OSError when it takes none."""
+
+
 class Connection(Protocol):
-    """The way out, as a handler gives it to its subscriber. No method waits; only `send_now` raises."""
+    """The way out, as a handler gives it to its subscriber. No method waits, and none raises."""
 
     @property
     def wrap(self) -> Wrap:
@@ -40,10 +46,8 @@ class Connection(Protocol):
         """What ends the body."""
 
     @property
-    def send_now(self) -> SendNow:
-        """Straight into the socket: returns how many bytes it took, raises OSError when it takes none.
-        Only for one who was sent something before, and for whom nothing waits.
-        """
+    def socket(self) -> Socket:
+        """The shortest way: only for one who was sent something before, and for whom nothing waits."""
 
     def send(self, data: Buffer) -> Buffer | None:
         """Write what the socket takes. None: all of it. Otherwise the rest, which the caller keeps

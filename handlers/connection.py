@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.subscriber import WRITE_BYTES, Buffer, SendNow, Wrap
+from brook.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
 from handlers.framing import Framing
 
 
@@ -21,14 +21,14 @@ class StreamConnection:
     these and their streams. Raises StreamClosedError when the client has left already.
     """
 
-    __slots__ = ("_drained", "_gone", "_head", "_stream", "end", "send_now", "wrap")
+    __slots__ = ("_drained", "_gone", "_head", "_stream", "end", "socket", "wrap")
 
     def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
         if stream.closed():
             raise StreamClosedError  # it has no socket any more
         self._stream = stream
         self._head = head + framing.start
-        self.send_now: SendNow = stream.socket.send
+        self.socket: Socket = stream.socket
         self._drained: Callable[[], None] = _nothing
         self._gone: Callable[[], None] = _nothing
         self.wrap: Wrap = framing.wrap
@@ -60,7 +60,7 @@ class StreamConnection:
             data = self._head + data
             self._head = b""
         try:
-            sent = self.send_now(data)
+            sent = self.socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:

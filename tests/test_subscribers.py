@@ -40,7 +40,11 @@ class FakeConnection:
         self.closed = False
         self.buffered: bytes | None = None
 
-    def send_now(self, data: Buffer) -> int:
+    @property
+    def socket(self) -> FakeSocket:
+        return FakeSocket(self)
+
+    def take_now(self, data: Buffer) -> int:
         assert self.buffered is None, "written to before what it was given is through"
         if self.closed:
             raise OSError("closed")
@@ -68,6 +72,16 @@ class FakeConnection:
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass(frozen=True, slots=True)
+class FakeSocket:
+    """The shortest way into a connection."""
+
+    connection: FakeConnection
+
+    def send(self, data: Buffer) -> int:
+        return self.connection.take_now(data)
 
 
 class Client:
