@@ -74,7 +74,7 @@ class Members:
         self.sent_at = now
         size = len(data)
         unfinished: list[tuple[int, int]] = []
-        # Only what is needed is touched: with ten thousand sockets, to fetch each subscriber and a bound method
+        # Only the sockets are touched: with ten thousand, to fetch each one's subscriber and a bound method
         # from memory, too, made a delivery a twelfth dearer.
         for place, socket in enumerate(self.idle.values()):
             try:
