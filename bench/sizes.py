@@ -48,11 +48,13 @@ class Sizes:
 async def read(uri: str, database: str) -> list[bytes]:
     """The frames of what was just written to a database."""
     source = open_source(Settings(database=database), uri)
-    await source.open()
     frames: list[bytes] = []
-    async for batch in source.past():
-        frames += [event.open().frame(Subscription()) for event in batch.events]
-        if len(frames) >= max(BATCHES):
-            break
-    await source.close()
+    try:
+        await source.open()
+        async for batch in source.past():
+            frames += [event.open().frame(Subscription()) for event in batch.events]
+    finally:
+        await source.close()
+    if len(frames) != max(BATCHES):
+        raise SystemExit(f"{max(BATCHES)} documents were written, and {len(frames)} frames read")
     return frames

@@ -13,8 +13,8 @@ from brook.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "BROOK_"
 
-# What a browser sends as its Origin (RFC 6454): anything else would never be equal to it.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#]+")
+# What a browser sends as its Origin (RFC 6454): in lower case, without a path, a user or the usual port.
+_ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^/\s,?#@A-Z]+")
 
 
 def _setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
@@ -94,8 +94,8 @@ class Settings:
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if self.cors_origin not in ("", "*") and not _ORIGIN.fullmatch(self.cors_origin):
             raise SettingsError(
-                "--cors-origin takes one origin as browsers send it, such as https://example.org without a "
-                f"slash at its end, or *; got {self.cors_origin!r}"
+                "--cors-origin takes one origin as browsers send it, such as https://example.org: in lower "
+                f"case, without a path, a slash at its end, or the usual port; or *; got {self.cors_origin!r}"
             )
 
     def jittered_retry_ms(self) -> int:

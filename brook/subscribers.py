@@ -1,7 +1,7 @@
 """Who is listening: the list through which every event goes from the source to the sockets.
 
-Nothing that touches the list awaits, `keep` and `close` only between their steps: on one event loop that
-is the lock, and nobody's slowness reaches anybody else.
+Whatever touches the list does so without awaiting; `keep` and `close` await only between such steps. On one
+event loop that is the lock, and nobody's slowness reaches anybody else.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class SubscriberList:
             members.sort(subscriber)
 
     async def _keep_alive(self) -> None:
-        """Write to those that were silent for long enough. A busy client has more than that before it."""
+        """Write to those that were silent for long enough. A busy client needs none: bytes wait for it."""
         due = self._clock() - self._settings.heartbeat_seconds
         sent = 0
         for group in list(self._groups):

@@ -76,19 +76,22 @@ class _Supervisor:
         # One that came now would miss the new worker: it is not in the list yet, or still has our handler.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         if not self._stopping:
+            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._child(number)
+                self._child(number, parent)
             self._workers[pid] = number
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
-    def _child(self, number: int) -> NoReturn:
+    def _child(self, number: int, parent: int) -> NoReturn:
         """Never returns: what the parent has opened is the parent's to close."""
         for signal_number in _STOPPING:
             signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         # Left behind, it would keep the port, and nobody would start it again.
         end_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(70)
         code = 70
         try:
             code = self._work(number)

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from functools import partial
+from typing import Any
 
 from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
@@ -122,10 +123,13 @@ class StreamHandler(ProblemHandler):
         """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
+        data = json.dumps(problem(error.code, str(error)))
+        frame = sse.farewell("problem", data, self.service.settings.jittered_retry_ms())
         # The client shall come to another server, if there is one: not back through this connection.
         self.set_header("Connection", "close")
-        data = json.dumps(problem(error.code, str(error)))
-        self.finish(sse.farewell("problem", data, self.service.settings.jittered_retry_ms()))
+        connection: Any = self.request.connection
+        # Tornado closes it only if the request asked for that.
+        self.finish(frame).add_done_callback(lambda _: connection.stream.close())
 
     def _take_over(self) -> StreamConnection:
         """Detach the socket from Tornado. From here on, this project frames the body itself."""

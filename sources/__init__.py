@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from brook.settings import Settings
 from brook.source import Source
@@ -13,10 +13,13 @@ _OF_MONGODB_ITSELF = ("admin", "config", "local")
 
 
 def named_database(uri: str) -> str:
-    """The database that a MongoDB URI names; empty if none."""
-    _, _, behind_host = uri.partition("://")[2].partition("/")
-    name = unquote(behind_host.partition("?")[0])
-    return "" if name in _OF_MONGODB_ITSELF else name
+    """The database that a MongoDB URI names; empty if none. A URI that is not well formed names none."""
+    _, _, behind_host = uri.partition("://")[2].partition("?")[0].partition("/")
+    # The driver takes a collection, too, behind a dot.
+    name = unquote_plus(behind_host).partition(".")[0]
+    # It might be a piece of a password with a slash in it.
+    is_none = name in _OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
+    return "" if is_none else name
 
 
 def open_source(settings: Settings, uri: str | None) -> Source:

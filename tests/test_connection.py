@@ -56,7 +56,7 @@ class Server:
         await until(lambda: len(self.list) == 0)
 
     def subscribers(self) -> list[Subscriber]:
-        """All of them, the one that was written to last at the end."""
+        """All of them, the one that joined last at the end."""
         return list(self.list._all)
 
 

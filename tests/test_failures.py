@@ -28,7 +28,7 @@ from brook.errors import OperatorError
 from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
 from server import serve
-from sources import mongo_tail
+from sources import mongo_tail, named_database
 from sources import sandbox as sandbox_module
 from sources.mongo import MongoSource
 from sources.sandbox import Node, Sandbox
@@ -192,6 +192,12 @@ def refused(uri: str) -> str:
 @pytest.mark.parametrize("uri", MALFORMED, ids=lambda uri: uri.replace("/", "|"))
 def test_malformed_uri_is_explained_and_never_repeated(uri):
     assert refused(uri).startswith("the MongoDB URI is malformed: it reads mongodb://")
+
+
+@pytest.mark.parametrize("uri", MALFORMED, ids=lambda uri: uri.replace("/", "|"))
+def test_no_piece_of_a_malformed_uri_becomes_a_complaint_about_the_database(uri):
+    """It would be repeated on the command line. The source complains of the URI as such."""
+    assert Settings(database=named_database(uri) or "brook")
 
 
 def test_name_that_dns_does_not_know_is_not_called_malformed():

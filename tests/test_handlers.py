@@ -561,6 +561,17 @@ async def test_what_will_pass_is_a_short_stream_as_any_other_status_would_stop_a
     assert len(service.subscribers) == 0
 
 
+@gen_test
+async def test_what_will_pass_ends_the_connection_so_that_the_client_may_come_to_another_server(
+    http_port, http_server, service
+):
+    service.draining = True
+    async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
+        answer = await reader.read()
+    assert b"\r\nConnection: close\r\n" in answer
+    assert b"\nevent: problem\n" in answer
+
+
 # -- the page --------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,10 @@ NONSENSE = {
         "https://a.example/",
         "https://a.example/page",
         "https://",
+        "https://A.example",
+        "https://a.example:443",
+        "http://a.example:80",
+        "https://u@a.example",
     ],
     "compression": ["", "brotli", "GZIP", "on"],
 }
@@ -247,6 +251,9 @@ def test_modes_exclude_each_other_and_one_must_be_chosen(arguments):
         ("mongodb+srv://a.example/my%2Dshop", "my-shop"), ("mongodb://localhost", ""),
         ("mongodb://localhost/", ""), ("mongodb://localhost/?replicaSet=a/b", ""),
         ("mongodb://u:p@localhost/admin?x=y", ""), ("nonsense", ""),
+        ("mongodb://a?tlsCAFile=/etc/ca.pem", ""),
+        ("mongodb://localhost/shop.orders", "shop"), ("mongodb://u:x/secret@localhost/", ""),
+        ("mongodb://u:x/secret", "secret"),
     ],
 )  # fmt: skip
 def test_uri_may_name_the_database(uri, database):
