@@ -7,7 +7,6 @@ import json
 import math
 import re
 import struct
-import tracemalloc
 from uuid import UUID
 
 import bson
@@ -26,6 +25,7 @@ from brook.change import Change
 from brook.event import Subscription
 from brook.fields import Fields
 from tests.raw_client import Parser
+from tests.test_history import traced_memory
 
 UTC = datetime.UTC
 STANDARD = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
@@ -141,14 +141,10 @@ VALUES = [
 
 def test_renderings_of_one_change_are_bounded_however_many_wishes_there_are():
     opened = change("insert", {"_id": 1, "text": "x" * 10_000}).open()
-    tracemalloc.start()
-    try:
+    with traced_memory() as grown:
         for number in range(1000):
             assert opened.frame(Subscription(fields=Fields.parse(f"-x{number}")))
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert grown < 1_000_000
+        assert grown() < 1_000_000
 
 
 RAW = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tracemalloc
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
@@ -52,6 +54,16 @@ class Unwanted(Event):
 
     def frame(self, subscription: Subscription) -> bytes:
         return b""
+
+
+@contextmanager
+def traced_memory() -> Iterator[Callable[[], int]]:
+    """Says how much more memory is in use than at the beginning."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def key(number: int) -> str:
@@ -321,30 +333,22 @@ def test_rendered_frames_are_bounded_however_many_subscriptions_there_are(kind):
     kept = started(max_bytes=MEGABYTE // 4)
     kept.append([kind(key(number), "x") for number in range(1, 257)])
     kept.read(after(0).key, EVERYTHING)
-    tracemalloc.start()
-    try:
+    with traced_memory() as grown:
         for audience in range(1, 1000):
             kept.read(after(0).key, Subscription(audience=audience))
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    # A quarter of the bound in frames, which are small here, and several times that for the objects.
-    assert grown < MEGABYTE
+        # A quarter of the bound in frames, which are small here, and several times that for the objects.
+        assert grown() < MEGABYTE
 
 
 def test_filters_that_rendered_frames_are_kept_for_count_as_what_they_take():
     query = json.dumps({"a": {"$all": [{"$elemMatch": {"b": number}} for number in range(60)]}})
     kept = started(max_bytes=MEGABYTE)
     kept.append([Unwanted(key(1), "x")])
-    tracemalloc.start()
-    try:
+    with traced_memory() as grown:
         for number in range(300):
             filter = Filter.parse(query.replace("59", str(1000 + number)))
             kept.read(after(0).key, Subscription(filter=filter))
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert grown < MEGABYTE
+        assert grown() < MEGABYTE
 
 
 def test_decoded_block_is_forgotten_with_the_block():
