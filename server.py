@@ -108,7 +108,9 @@ def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServ
     sockets = _bind(settings, reuse_port=settings.processes > 1)
     server = tornado.httpserver.HTTPServer(
         application(service, STATIC),
-        max_buffer_size=REQUEST_MAX_BYTES,
+        # What is too long, and a read more, has to fit into the buffer: else Tornado logs a traceback.
+        max_buffer_size=2 * REQUEST_MAX_BYTES,
+        chunk_size=REQUEST_MAX_BYTES // 4,
         max_header_size=REQUEST_MAX_BYTES,
         max_body_size=REQUEST_MAX_BYTES,
         idle_connection_timeout=60,
