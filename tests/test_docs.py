@@ -242,7 +242,7 @@ def test_every_parameter_is_documented():
 
 def test_every_error_that_is_raised_is_documented():
     folders = ("brook", "handlers", "sources")
-    code = "".join(path.read_text() for folder in folders for path in (ROOT / folder).glob("*.py"))
+    code = "".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
     kinds = [errors.ClientError]
     for kind in kinds:
         kinds += kind.__subclasses__()
