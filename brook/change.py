@@ -10,8 +10,7 @@ from bson.errors import InvalidBSON
 
 from brook import documents, resume_token
 from brook.event import Event, OpenEvent, Reset, ResetReason
-from brook.fields import Fields
-from brook.filters import index_keys
+from brook.query import Fields, index_keys
 from brook.subscription import Format, Subscription, Types
 
 log = logging.getLogger(__name__)

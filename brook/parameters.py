@@ -10,12 +10,10 @@ from uuid import UUID
 
 from bson import ObjectId
 
-from brook.comparison import Key
 from brook.errors import InvalidParameter
-from brook.extended_json import HEX_24, LONG, UUID_FORM
-from brook.fields import Fields
-from brook.filters import Filter, index_keys
 from brook.namespaces import Namespaces
+from brook.query import Fields, Filter, Key, index_keys
+from brook.query.literals import HEX_24, LONG, UUID_FORM
 from brook.subscription import OPERATIONS, Format, Subscription, Types
 
 PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints")

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from brook.fields import Fields
-
-if TYPE_CHECKING:  # filters know BSON, and the demo must do without
-    from brook.comparison import Key
-    from brook.filters import Filter
+if TYPE_CHECKING:  # the query language needs bson, and the demo must run without
+    from brook.query import Fields, Filter, Key
 
 OPERATIONS = ("insert", "update", "replace", "delete")
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from brook import documents
 from brook.change import Change
 from brook.event import Subscription
-from brook.fields import Fields
+from brook.query import Fields
 from tests.raw_client import Parser
 from tests.test_history import traced_memory
 

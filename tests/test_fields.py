@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from brook import documents
 from brook.errors import InvalidParameter
-from brook.fields import MOST_FIELDS, Fields
+from brook.query import Fields
+from brook.query.fields import MOST_FIELDS
 
 DOCUMENT = {
     "_id": 1, "type": "newt", "size": 3, "place": {"pond": 1, "at": {"x": 1, "y": 2}},

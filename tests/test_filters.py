@@ -23,8 +23,8 @@ from pymongo import WriteConcern
 
 from brook import documents
 from brook.errors import InvalidFilter
-from brook.filters import Filter, index_keys
-from brook.query import MAX_BYTES, MAX_DEPTH, MAX_NODES
+from brook.query import Filter, index_keys
+from brook.query.parser import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 # More of the same by hand: FILTER_EXAMPLES=5000 draws that many batches, and other ones every time.
 EXAMPLES = int(os.environ.get("FILTER_EXAMPLES", "0"))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from brook.change import Change, OpenChange
 from brook.event import Event, OpenEvent, Reset, ResetReason
-from brook.filters import Filter, index_keys
 from brook.groups import Group, Groups
+from brook.query import Filter, index_keys
 from brook.subscriber import Subscriber
 from brook.subscription import Format, Subscription
 from handlers.framing import bare, chunked

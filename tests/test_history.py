@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from brook import history
 from brook.event import Event, Position, Subscription
-from brook.filters import Filter
 from brook.history import History
+from brook.query import Filter
 from tests.raw_client import Parser
 
 EVERYTHING = Subscription()

@@ -75,7 +75,8 @@ def imports(path: Path, *, at_once: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    # Importing a module imports the packages it is in.
+    return found | {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
 
 
 def rooms_of(names: set[str]) -> set[str]:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from brook.errors import ClientError, InvalidFilter, InvalidParameter, UnknownStream
-from brook.filters import index_keys
 from brook.namespaces import Namespaces
 from brook.parameters import MOST_REPEATED, PARAMETERS, subscription
+from brook.query import index_keys
 from brook.subscription import OPERATIONS, Format, Subscription, Types
 from tests.processes import ServerProcess
 

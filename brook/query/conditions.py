@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from brook.comparison import (
+from brook.query.order import (
     ARRAY,
     KEY_MAKERS,
     MAX,
@@ -25,7 +25,7 @@ from brook.comparison import (
     order,
     type_code,
 )
-from brook.paths import Test, finder
+from brook.query.paths import Test, finder
 
 _LARGEST_LONG: Final = 2**63 - 1
 

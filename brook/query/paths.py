@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from brook.comparison import MISSING
+from brook.query.order import MISSING
 
 Test = Callable[[Any], bool]
 """An answer about one value, or about a whole document."""

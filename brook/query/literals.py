@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from bson import Decimal128
 
-from brook.comparison import (
+from brook.errors import InvalidFilter
+from brook.query.order import (
     ARRAY,
     DATE,
     KEY_MAKERS,
@@ -25,7 +26,6 @@ from brook.comparison import (
     binary_key,
     decimal_key,
 )
-from brook.errors import InvalidFilter
 
 # An id in a parameter has the same forms.
 HEX_24: Final = re.compile(r"[0-9a-fA-F]{24}")

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, Literal
 
-from brook.comparison import NAN, NULL, NUMBER
 from brook.errors import InvalidFilter
-from brook.extended_json import is_literal, key_of, load, shown
-from brook.matching import (
+from brook.query.conditions import (
     All,
     Condition,
     Either,
@@ -26,6 +24,8 @@ from brook.matching import (
     Range,
     Size,
 )
+from brook.query.literals import is_literal, key_of, load, shown
+from brook.query.order import NAN, NULL, NUMBER
 
 # A URL of more than 8 KB stops at many a proxy; percent-encoded, 4 KB of JSON are about that.
 MAX_BYTES: Final = 4096

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from brook import query
-from brook.comparison import KEY_MAKERS, PLAIN_KINDS, Key
-from brook.matching import All, Condition, In
-from brook.paths import finder
+from brook.query import parser
+from brook.query.conditions import All, Condition, In
+from brook.query.order import KEY_MAKERS, PLAIN_KINDS, Key
+from brook.query.paths import finder
 
 # What a filter takes in memory for each character of its text, at the most (measured with tracemalloc: an
 # `$elemMatch` for each of 60 elements).
@@ -50,7 +50,7 @@ class Filter:
     @classmethod
     def parse(cls, text: str) -> Filter:
         """The filter in a decoded `filter` parameter. Raises InvalidFilter: what is wrong, and where."""
-        return cls(query.parse(text), 1500 + BYTES_PER_CHARACTER * len(text))
+        return cls(parser.parse(text), 1500 + BYTES_PER_CHARACTER * len(text))
 
 
 def index_keys(document: dict[str, Any], path: str) -> set[Key]:
