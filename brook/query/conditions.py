@@ -45,7 +45,7 @@ class Condition(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class All(Condition):
+class And(Condition):
     """Every one holds; of none at all, always."""
 
     conditions: frozenset[Condition]
@@ -71,7 +71,7 @@ class All(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Either(Condition):
+class Or(Condition):
     """At least one holds."""
 
     conditions: frozenset[Condition]
@@ -81,7 +81,7 @@ class Either(Condition):
         tests = [condition.compile() for condition in self.conditions]
 
         def holds(document: Any) -> bool:
-            for test in tests:  # noqa: SIM110, see All
+            for test in tests:  # noqa: SIM110, see And
                 if test(document):
                     return True
             return False

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from brook.query import parser
-from brook.query.conditions import All, Condition, In
+from brook.query.conditions import And, Condition, In
 from brook.query.order import KEY_MAKERS, PLAIN_KINDS, Key
 from brook.query.paths import finder
 
@@ -39,7 +39,7 @@ class Filter:
     @property
     def asks_for_something(self) -> bool:
         """False for `{}`, which every document passes."""
-        return self.condition != All(frozenset())
+        return self.condition != And(frozenset())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matches", self.condition.compile())
@@ -70,7 +70,7 @@ def index_keys(document: dict[str, Any], path: str) -> set[Key]:
 def _equalities(condition: Condition) -> dict[str, frozenset[Key]]:
     """Of several on one path, the one with the fewest keys: an array may meet each with another element."""
     found: dict[str, frozenset[Key]] = {}
-    for part in condition.conditions if isinstance(condition, All) else (condition,):
+    for part in condition.conditions if isinstance(condition, And) else (condition,):
         if not (isinstance(part, In) and part.path and all(key[0] in PLAIN_KINDS for key in part.keys)):
             continue
         if part.path not in found or len(part.keys) < len(found[part.path]):

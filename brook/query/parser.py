@@ -11,9 +11,8 @@ from typing import Any, Final, Literal
 
 from brook.errors import InvalidFilter
 from brook.query.conditions import (
-    All,
+    And,
     Condition,
-    Either,
     ElementObject,
     ElementValue,
     Exists,
@@ -21,6 +20,7 @@ from brook.query.conditions import (
     In,
     Mod,
     Not,
+    Or,
     Range,
     Size,
 )
@@ -88,29 +88,29 @@ def _check_text(text: str) -> None:
         raise InvalidFilter("a text in filter has half of a surrogate pair") from None
 
 
-def _all(conditions: Iterable[Condition]) -> Condition:
+def _and(conditions: Iterable[Condition]) -> Condition:
     """The conjunction, flat, and without a shell where it has one part."""
     parts: set[Condition] = set()
     for condition in conditions:
-        parts |= condition.conditions if isinstance(condition, All) else {condition}
-    return parts.pop() if len(parts) == 1 else All(frozenset(parts))
+        parts |= condition.conditions if isinstance(condition, And) else {condition}
+    return parts.pop() if len(parts) == 1 else And(frozenset(parts))
 
 
-def _either(conditions: Iterable[Condition]) -> Condition:
+def _or(conditions: Iterable[Condition]) -> Condition:
     parts: set[Condition] = set()
     for condition in conditions:
-        parts |= condition.conditions if isinstance(condition, Either) else {condition}
-    return parts.pop() if len(parts) == 1 else Either(frozenset(parts))
+        parts |= condition.conditions if isinstance(condition, Or) else {condition}
+    return parts.pop() if len(parts) == 1 else Or(frozenset(parts))
 
 
-def _none(conditions: Iterable[Condition]) -> Condition:
-    return Not(_either(conditions))
+def _nor(conditions: Iterable[Condition]) -> Condition:
+    return Not(_or(conditions))
 
 
 _LOGICAL: Final[dict[str, Callable[[Iterable[Condition]], Condition]]] = {
-    "$and": _all,
-    "$or": _either,
-    "$nor": _none,
+    "$and": _and,
+    "$or": _or,
+    "$nor": _nor,
 }
 
 
@@ -126,7 +126,7 @@ def _query(query: Any, where: str) -> Condition:
             raise InvalidFilter(f"unknown operator {shown(name)} at {where}")
         else:
             conditions.append(_field(name, value, f"{where}.{shown(name)}"))
-    return _all(conditions)
+    return _and(conditions)
 
 
 def _logical(name: str, value: Any, where: str) -> Condition:
@@ -155,7 +155,7 @@ def _operators(path: str | None, value: dict[str, Any], where: str) -> Condition
         if name not in _OPERATORS:
             raise InvalidFilter(f"unknown operator {shown(name)} at {where}")
         conditions.append(_OPERATORS[name](path, argument, f"{where}.{name}"))
-    return _all(conditions)
+    return _and(conditions)
 
 
 def _list(value: Any, where: str) -> list[Any]:
@@ -223,19 +223,19 @@ def _not(path: str | None, value: Any, where: str) -> Condition:
     return Not(_operators(path, value, where))
 
 
-def _every(path: str | None, value: Any, where: str) -> Condition:
+def _all(path: str | None, value: Any, where: str) -> Condition:
     """`$all`: values to be equal to, or nothing but `$elemMatch`."""
     items = _list(value, where)
     if not items:
         return In(path, frozenset())
     if not any(isinstance(item, dict) and "$elemMatch" in item for item in items):
-        return _all(_eq(path, item, f"{where}[{index}]") for index, item in enumerate(items))
+        return _and(_eq(path, item, f"{where}[{index}]") for index, item in enumerate(items))
     conditions = []
     for index, item in enumerate(items):
         if not isinstance(item, dict) or item.keys() != {"$elemMatch"}:
             raise InvalidFilter(f"either all or none can be $elemMatch at {where}[{index}]")
         conditions.append(_element(path, item["$elemMatch"], f"{where}[{index}].$elemMatch"))
-    return _all(conditions)
+    return _and(conditions)
 
 
 def _element(path: str | None, value: Any, where: str) -> Condition:
@@ -285,7 +285,7 @@ _OPERATORS: Final[dict[str, Callable[[str | None, Any, str], Condition]]] = {
     "$exists": _exists,
     "$type": _type,
     "$not": _not,
-    "$all": _every,
+    "$all": _all,
     "$elemMatch": _element,
     "$size": _size,
     "$mod": _mod,
