@@ -27,14 +27,14 @@ import tornado.netutil
 from click.core import ParameterSource
 
 from brook import workers
+from brook.delivery.history import History
+from brook.delivery.replay import Replayer
+from brook.delivery.subscriber import Bye
+from brook.delivery.subscribers import SubscriberList
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.feed import Feed
-from brook.history import History
-from brook.replay import Replayer
 from brook.settings import Settings, environment_name, flag
 from brook.source import Source
-from brook.subscriber import Bye
-from brook.subscribers import SubscriberList
 from handlers import application
 from handlers.base import Service
 from sources import named_database, open_source

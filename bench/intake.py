@@ -9,9 +9,9 @@ import os
 import time
 
 from bench import usage
-from brook.history import History
+from brook.delivery.history import History
+from brook.delivery.subscribers import SubscriberList
 from brook.settings import Settings
-from brook.subscribers import SubscriberList
 from sources import open_source
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from brook.delivery.subscribers import SubscriberList
 from brook.errors import BrookError
 from brook.source import Source
-from brook.subscribers import SubscriberList
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import tornado.web
 
+from brook.delivery.subscribers import SubscriberList
 from brook.errors import ClientError, NotFound
 from brook.feed import Feed
 from brook.settings import Settings
 from brook.source import Source
-from brook.subscribers import SubscriberList
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
+from brook.delivery.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
 from handlers.framing import Framing
 
 

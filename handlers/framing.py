@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
-from brook.subscriber import Wrap
+from brook.delivery.subscriber import Wrap
 
 # RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system. Sent once a connection.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -13,10 +13,10 @@ from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
 
 from brook import sse
+from brook.delivery.replay import SINCE_CHARACTERS
+from brook.delivery.subscriber import Subscriber
 from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPass
 from brook.event import Position, Reset, ResetReason
-from brook.replay import SINCE_CHARACTERS
-from brook.subscriber import Subscriber
 from handlers.base import ProblemHandler, Service, cors_headers, problem
 from handlers.connection import StreamConnection
 from handlers.framing import Framings

@@ -24,7 +24,7 @@ from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutEr
 
 from brook.errors import OperatorError
 from brook.workers import end_with_parent
-from sources.mongo_errors import one_line
+from sources.mongo.errors import one_line
 
 START_SECONDS = 30
 

@@ -15,8 +15,8 @@ import pytest
 import tornado.httpserver
 import tornado.netutil
 
+from brook.delivery.subscriber import State, Subscriber
 from brook.event import Batch, Event
-from brook.subscriber import State, Subscriber
 from handlers import application
 from tests.processes import ROOT
 from tests.raw_client import Parser, RawClient

@@ -37,12 +37,13 @@ from click.testing import CliRunner
 from pymongo.errors import OperationFailure
 
 import server
-from brook import documents, errors
+from brook import errors
+from brook.changes import documents
+from brook.delivery.subscriber import Bye
 from brook.event import ResetReason
 from brook.parameters import PARAMETERS
 from brook.settings import Settings
-from brook.subscriber import Bye
-from sources import mongo_errors
+from sources.mongo import errors as mongo_errors
 from tests.browser import chromium_fixture, page_fixture  # noqa: F401
 from tests.processes import ROOT
 

@@ -20,8 +20,8 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook import documents
-from brook.change import Change
+from brook.changes import documents
+from brook.changes.change import Change
 from brook.event import Subscription
 from brook.query import Fields
 from tests.raw_client import Parser

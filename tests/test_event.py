@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook import resume_token
+from brook.changes import resume_token
 from brook.errors import InvalidId
 from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
 from tests.raw_client import Parser

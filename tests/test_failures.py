@@ -23,14 +23,15 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from brook import resume_token
+from brook.changes import resume_token
 from brook.errors import OperatorError
 from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
 from server import serve
-from sources import mongo_tail, named_database
+from sources import named_database
 from sources import sandbox as sandbox_module
 from sources.mongo import MongoSource
+from sources.mongo import tail as mongo_tail
 from sources.sandbox import Node, Sandbox
 from tests.processes import ROOT, ServerProcess
 from tests.proxy import Proxy
@@ -623,7 +624,7 @@ def test_gap_that_cannot_be_left_behind_at_once_is_trouble(forgetful, puddle, ca
             await asyncio.gather(reading, return_exceptions=True)
             await source.close()
 
-    logger = logging.getLogger("sources.mongo")
+    logger = logging.getLogger("sources.mongo.source")
     with Proxy(forgetful.nodes[0].port) as proxy:
         cut = When("every client is reset", proxy.cut)
         logger.addHandler(cut)

@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brook import documents
+from brook.changes import documents
 from brook.errors import InvalidParameter
 from brook.query import Fields
 from brook.query.fields import MOST_FIELDS

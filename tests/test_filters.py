@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from pymongo import WriteConcern
 
-from brook import documents
+from brook.changes import documents
 from brook.errors import InvalidFilter
 from brook.query import Filter, index_keys
 from brook.query.parser import MAX_BYTES, MAX_DEPTH, MAX_NODES

@@ -12,11 +12,11 @@ from bson import ObjectId
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brook.change import Change, OpenChange
+from brook.changes.change import Change, OpenChange
+from brook.delivery.groups import Group, Groups
+from brook.delivery.subscriber import Subscriber
 from brook.event import Event, OpenEvent, Reset, ResetReason
-from brook.groups import Group, Groups
 from brook.query import Filter, index_keys
-from brook.subscriber import Subscriber
 from brook.subscription import Format, Subscription
 from handlers.framing import bare, chunked
 from tests.test_subscribers import FakeConnection

@@ -16,14 +16,14 @@ from urllib.parse import quote
 import pytest
 from tornado.httpclient import HTTPRequest, HTTPResponse
 
+from brook.delivery.history import History
+from brook.delivery.replay import Replayer
+from brook.delivery.subscriber import Bye
+from brook.delivery.subscribers import SubscriberList
 from brook.errors import InvalidId
 from brook.event import Batch, Position
 from brook.feed import Feed
-from brook.history import History
-from brook.replay import Replayer
 from brook.settings import Settings
-from brook.subscriber import Bye
-from brook.subscribers import SubscriberList
 from handlers import application
 from handlers.base import Service
 from tests.processes import ROOT

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brook import history
+from brook.delivery import history
+from brook.delivery.history import History
 from brook.event import Event, Position, Subscription
-from brook.history import History
 from brook.query import Filter
 from tests.raw_client import Parser
 

@@ -110,7 +110,7 @@ def test_each_room_uses_only_the_libraries_that_are_its_business(path):
     foreign = rooms_of(imports(path)) - set(sys.stdlib_module_names) - set(OURS)
     assert foreign <= known[room]
     if foreign & DRIVER:
-        assert re.fullmatch(r"sources\.(mongo\w*(\.\w+)*|sandbox)", name_of(path))
+        assert re.fullmatch(r"sources\.(mongo(\.\w+)*|sandbox)", name_of(path))
 
 
 def test_nothing_that_a_demo_needs_knows_of_mongodb():
@@ -126,8 +126,8 @@ def test_nothing_that_a_demo_needs_knows_of_mongodb():
         wanted = imports(by_name[name], at_once=True)
         assert not rooms_of(wanted) & (DRIVER | {"bson"}), f"{name} is needed by a demo"
         todo += wanted
-    assert {"server", "handlers.stream", "sources.demo", "brook.subscribers"} <= reached
-    assert "sources.mongo" not in reached
+    assert {"server", "handlers.stream", "sources.demo", "brook.delivery.subscribers"} <= reached
+    assert "sources.mongo.source" not in reached
 
 
 def test_tests_and_benchmarks_are_used_by_nobody_else():

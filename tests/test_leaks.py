@@ -17,12 +17,12 @@ import tornado.httpserver
 import tornado.netutil
 from tornado.iostream import IOStream
 
+from brook.delivery.history import History
+from brook.delivery.replay import Replayer
+from brook.delivery.subscriber import Subscriber
+from brook.delivery.subscribers import SubscriberList
 from brook.feed import Feed
-from brook.history import History
-from brook.replay import Replayer
 from brook.settings import Settings
-from brook.subscriber import Subscriber
-from brook.subscribers import SubscriberList
 from handlers import application
 from handlers.base import Service
 from handlers.connection import StreamConnection

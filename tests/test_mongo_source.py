@@ -12,13 +12,13 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from brook import resume_token
-from brook.change import Change
+from brook.changes import resume_token
+from brook.changes.change import Change
 from brook.event import Batch, Event, Reset
 from brook.settings import Settings
 from brook.subscription import Subscription
 from sources.mongo import MongoSource
-from sources.mongo_tail import Tail
+from sources.mongo.tail import Tail
 from sources.sandbox import Sandbox
 from tests.processes import ServerProcess
 from tests.raw_client import RawClient, Received

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook import replay
+from brook.delivery import replay
+from brook.delivery.replay import Replayer
+from brook.delivery.subscriber import State
 from brook.errors import HistoryLost, UnknownPosition
 from brook.event import Batch, Position, Subscription
-from brook.replay import Replayer
 from brook.source import Source
-from brook.subscriber import State
 from tests.test_history import Counted, after, at, events, key
 from tests.test_subscribers import Brook, Client, until
 

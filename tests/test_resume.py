@@ -19,7 +19,7 @@ import pytest
 from bson import Decimal128, Int64, ObjectId, Timestamp
 from pymongo import WriteConcern
 
-from brook import resume_token
+from brook.changes import resume_token
 from sources.sandbox import Node, Sandbox
 from tests.processes import ServerProcess
 from tests.proxy import Proxy

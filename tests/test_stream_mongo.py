@@ -12,8 +12,8 @@ import pytest
 from bson import ObjectId
 from pymongo import WriteConcern
 
+from brook.changes.resume_token import position
 from brook.event import Position
-from brook.resume_token import position
 from tests.processes import ServerProcess
 from tests.raw_client import RawClient, Received
 

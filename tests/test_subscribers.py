@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from brook.delivery.groups import Group
+from brook.delivery.history import History
+from brook.delivery.subscriber import WRITE_BYTES, Buffer, Bye, State, Subscriber
+from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
-from brook.groups import Group
-from brook.history import History
 from brook.settings import Settings
-from brook.subscriber import WRITE_BYTES, Buffer, Bye, State, Subscriber
-from brook.subscribers import SubscriberList
 from handlers.framing import bare, chunked
 from tests.raw_client import Parser, Received
 from tests.test_history import Clock, Counted, after, at, events, key

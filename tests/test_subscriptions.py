@@ -17,14 +17,14 @@ from bson import Binary, Decimal128, Int64, ObjectId, Timestamp, json_util
 from bson.codec_options import CodecOptions
 from pymongo import WriteConcern
 
-from brook import resume_token
+from brook.changes import resume_token
+from brook.delivery.history import History
+from brook.delivery.subscriber import Subscriber
+from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Position
-from brook.history import History
 from brook.namespaces import Namespaces
 from brook.parameters import subscription
 from brook.settings import Settings
-from brook.subscriber import Subscriber
-from brook.subscribers import SubscriberList
 from handlers.framing import bare
 from sources.sandbox import Sandbox
 from tests.processes import ServerProcess
@@ -941,7 +941,7 @@ def test_requests_that_mean_the_same_share_matching_rendering_and_bytes(monkeypa
          "ns": ["plants", "babblingBrook.creatures"], "ops": ["insert,delete,insert"], "types": ["json"],
          "before": ["0"], "checkpoints": ["1"]},
     ]  # fmt: skip
-    from brook import change
+    from brook.changes import change
 
     renders: list[object] = []
     matches: list[object] = []

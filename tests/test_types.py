@@ -30,8 +30,8 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook import documents
-from brook.change import Change
+from brook.changes import documents
+from brook.changes.change import Change
 from brook.namespaces import Namespaces
 from brook.parameters import subscription
 from tests.raw_client import Parser

@@ -9,12 +9,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any
 
+from brook.delivery.history import History
+from brook.delivery.subscriber import State, Subscriber
+from brook.delivery.subscribers import SubscriberList
 from brook.errors import CannotResume, HistoryLost
 from brook.event import Batch, Position, Reset, ResetReason
-from brook.history import History
 from brook.source import Source
-from brook.subscriber import State, Subscriber
-from brook.subscribers import SubscriberList
 from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)

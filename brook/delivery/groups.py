@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
+from brook.delivery.fanout import Members
+from brook.delivery.subscriber import Subscriber, Wrap
 from brook.event import OpenEvent
-from brook.members import Members
-from brook.subscriber import Subscriber, Wrap
 from brook.subscription import Subscription
 
 

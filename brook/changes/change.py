@@ -8,7 +8,7 @@ from typing import Any
 
 from bson.errors import InvalidBSON
 
-from brook import documents, resume_token
+from brook.changes import documents, resume_token
 from brook.event import Event, OpenEvent, Reset, ResetReason
 from brook.query import Fields, index_keys
 from brook.subscription import Format, Subscription, Types

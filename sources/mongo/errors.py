@@ -6,12 +6,10 @@ import re
 from typing import Any
 
 from pymongo.errors import (
-    InvalidURI,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
-from pymongo.uri_parser import parse_uri
 
 from brook.errors import OperatorError
 from brook.namespaces import Namespaces
@@ -35,14 +33,6 @@ _REFUSED = (
     "MongoDB refused the user or the password of the URI; check both, and that authSource names the "
     "database in which the user was created"
 )
-_MALFORMED = (
-    "the MongoDB URI is malformed: it reads mongodb://[user:password@]host[:port]/[database][?options], "
-    "with every special character of user and password percent-encoded"
-)
-_UNRESOLVED = (
-    "the name in the mongodb+srv:// URI cannot be found: check its spelling, and that this machine can "
-    "ask DNS for SRV records"
-)
 
 
 def code(error: PyMongoError) -> int | None:
@@ -61,24 +51,6 @@ def one_line(error: PyMongoError) -> str:
     """An error for a log line: its kind, and the beginning of its text."""
     text = _TOKEN.sub("82...", str(error)).partition(", full error")[0].partition(", Timeout:")[0]
     return f"{type(error).__name__}: {text[:200]}"
-
-
-def check_form(uri: str) -> None:
-    """Raises OperatorError for a URI that the driver cannot take apart.
-
-    Not in the driver's words: they may hold a piece of the password.
-    """
-    _, _, rest = uri.partition("://")
-    after_host = rest[len(re.split(r"[/?]", rest, maxsplit=1)[0]) :]
-    try:
-        # Behind the host, it can only belong to a password with a special character in it.
-        if "@" in after_host:
-            raise InvalidURI
-        parse_uri(uri, validate=False, warn=False)
-    except (PyMongoError, ValueError, TypeError) as error:
-        # A mongodb+srv:// URI is looked up to be taken apart; the driver wraps the resolver's error.
-        unresolved = type(error.__cause__).__module__.startswith("dns.")
-        raise OperatorError(_UNRESOLVED if unresolved else _MALFORMED) from None
 
 
 def operator_error(error: PyMongoError, client: Any, namespaces: Namespaces) -> OperatorError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from brook import sse
+from brook.delivery.subscriber import Buffer, Socket, Subscriber, Wrap
 from brook.event import Position
-from brook.subscriber import Buffer, Socket, Subscriber, Wrap
 
 
 class Members:

@@ -7,44 +7,29 @@ import contextlib
 import datetime
 import logging
 import random
-import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import time as wall_clock
 from typing import Any, TypeVar
 
-from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from brook import parameters as request_parameters
-from brook import resume_token
+from brook.changes import resume_token
+from brook.changes.resume_token import ClusterTime
 from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
 from brook.event import Batch, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
-from brook.resume_token import ClusterTime
 from brook.settings import Settings
 from brook.source import Source
 from brook.subscription import Subscription
-from sources import mongo_errors
-from sources.mongo_tail import Tail
+from sources.mongo import client, errors
+from sources.mongo.tail import Tail
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-
-# Without a socket timeout, a network that swallows packets would stall the feed for ever. It must
-# be longer than the time for which the server holds a getMore (mongo_tail.AWAIT_MS). What the URI
-# says goes before these.
-_CLIENT_OPTIONS: dict[str, Any] = {
-    "appname": "babbling-brook",
-    "connectTimeoutMS": 5_000,
-    "serverSelectionTimeoutMS": 5_000,
-    "socketTimeoutMS": 10_000,
-    # Documents stay BSON until somebody listens.
-    "document_class": RawBSONDocument,
-}
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MOST_SECONDS = 5.0
@@ -71,7 +56,7 @@ class MongoSource(Source):
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self._settings = settings
-        self._client = _client(uri)
+        self._client = client.connect(uri)
         self._namespaces = Namespaces(settings.database, settings.collection, settings.namespace)
         several = len(self._namespaces.by_database) > 1
         # Several databases need the deployment's stream, and the privilege for it: it is still one cursor.
@@ -87,16 +72,16 @@ class MongoSource(Source):
         try:
             hello = await self._client.admin.command("hello")
             if hello.get("isreplicaset"):
-                raise OperatorError(mongo_errors.NOT_INITIATED)
+                raise OperatorError(errors.NOT_INITIATED)
             self._sharded = hello.get("msg") == "isdbgrid"
             self._has_before = hello["maxWireVersion"] >= PRE_IMAGES_WIRE_VERSION
             if "setName" not in hello and not self._sharded:
-                raise OperatorError(mongo_errors.STANDALONE)
+                raise OperatorError(errors.STANDALONE)
             log.info("connected to the database %s", self._settings.database)
             self._opened = await self._now()
             self._live = await self._open_warm(self._opened)
         except PyMongoError as error:
-            raise mongo_errors.operator_error(error, self._client, self._namespaces) from error
+            raise errors.operator_error(error, self._client, self._namespaces) from error
 
     async def past(self) -> AsyncIterator[Batch]:
         """From where the stream was opened up to the moment at which it was opened. Where the log has a
@@ -190,9 +175,9 @@ class MongoSource(Source):
             try:
                 return await ask()
             except PyMongoError as error:
-                if mongo_errors.is_lost(error):
-                    raise HistoryLost(mongo_errors.one_line(error)) from error
-                self._report(tail, mongo_errors.one_line(error))
+                if errors.is_lost(error):
+                    raise HistoryLost(errors.one_line(error)) from error
+                self._report(tail, errors.one_line(error))
             # Without the jitter, all the processes would ask in the same instant.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
@@ -203,7 +188,7 @@ class MongoSource(Source):
             batch = await tail.read()
         except PyMongoError as error:
             await tail.close()
-            if mongo_errors.code(error) != mongo_errors.BSON_OBJECT_TOO_LARGE:
+            if errors.code(error) != errors.BSON_OBJECT_TOO_LARGE:
                 raise
             if not tail.careful:
                 # The large one took down with it those that came in the same reply.
@@ -239,7 +224,7 @@ class MongoSource(Source):
             try:
                 await tail.open()
             except PyMongoError as error:
-                if mongo_errors.code(error) != mongo_errors.CHANGE_STREAM_HISTORY_LOST:
+                if errors.code(error) != errors.CHANGE_STREAM_HISTORY_LOST:
                     raise
             else:
                 return tail
@@ -283,16 +268,3 @@ class MongoSource(Source):
             log.info("the change stream goes on")
         else:
             log.warning("the change stream is interrupted, trying again: %s", trouble)
-
-
-def _client(uri: str) -> Any:
-    mongo_errors.check_form(uri)
-    # A URI that names an option keeps its own value.
-    options = {name: value for name, value in _CLIENT_OPTIONS.items() if name.lower() not in uri.lower()}
-    try:
-        with warnings.catch_warnings():
-            # The driver only warns of an option that it does not know, and goes on without it.
-            warnings.simplefilter("error", UserWarning)
-            return AsyncIOMotorClient(uri, **options)
-    except (PyMongoError, ValueError, TypeError, UserWarning) as error:
-        raise OperatorError(f"the MongoDB URI has an option that cannot be meant: {error}") from None

@@ -11,11 +11,11 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
-from brook import resume_token
-from brook.change import Change
+from brook.changes import resume_token
+from brook.changes.change import Change
+from brook.changes.resume_token import ClusterTime
 from brook.event import Batch, Event, Position, Reset, ResetReason
 from brook.namespaces import ALL, Namespaces
-from brook.resume_token import ClusterTime
 
 # How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint
 # may be out of date, and how long stopping may have to wait for a thread.

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from brook import sse
+from brook.delivery.fanout import Members
+from brook.delivery.groups import Groups
+from brook.delivery.history import History
+from brook.delivery.subscriber import Buffer, Bye, State, Subscriber
 from brook.event import Batch, Position, Reset
-from brook.groups import Groups
-from brook.history import History
-from brook.members import Members
 from brook.settings import Settings
-from brook.subscriber import Buffer, Bye, State, Subscriber
 from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""A MongoDB change, from the BSON of a change stream to the frames of a subscription."""
