@@ -8,22 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import gc
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
-import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import tornado.httpserver
-import tornado.netutil
 from click.core import ParameterSource
 
 from brook import workers
@@ -35,20 +30,13 @@ from brook.errors import BrookError, OperatorError, SettingsError
 from brook.feed import Feed
 from brook.settings import Settings, environment_name, flag
 from brook.source import Source
-from handlers import application
+from handlers import application, listening
 from handlers.base import Service
 from sources import named_database, open_source
 
 log = logging.getLogger("brook")
 
 STATIC = Path(__file__).resolve().parent / "static"
-
-# How many clients may wait to be accepted: after a restart they all come at once. The kernel's own
-# bound (net.core.somaxconn) applies too.
-BACKLOG = 8192
-
-# A request here is a line and some headers; what a client sends after that is not read.
-REQUEST_MAX_BYTES = 64 * 1024
 
 # The collector looks at what is new after so many allocations, and now and then at everything. At its usual
 # pace (700, 10, 10) it goes over the connections of a crowd that comes time and again: ten thousand are let
@@ -76,7 +64,7 @@ async def serve(settings: Settings, source: Source) -> None:
             tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
-            server = _listen(settings, service)
+            server = listening.listen(settings, application(service, STATIC))
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
@@ -102,48 +90,6 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
             task.result()
     finally:
         main.cancel()
-
-
-def _listen(settings: Settings, service: Service) -> tornado.httpserver.HTTPServer:
-    sockets = _bind(settings, reuse_port=settings.processes > 1)
-    server = tornado.httpserver.HTTPServer(
-        application(service, STATIC),
-        # What is too long, and a read more, has to fit into the buffer: else Tornado logs a traceback.
-        max_buffer_size=2 * REQUEST_MAX_BYTES,
-        chunk_size=REQUEST_MAX_BYTES // 4,
-        max_header_size=REQUEST_MAX_BYTES,
-        max_body_size=REQUEST_MAX_BYTES,
-        idle_connection_timeout=60,
-    )
-    server.add_sockets(sockets)
-    name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
-    return server
-
-
-def _bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
-    host, port = settings.host, settings.port
-    with warnings.catch_warnings():
-        # Tornado leaves a socket that it could not bind to the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            return tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
-        except socket.gaierror:
-            problem = f"--host {host!r} is no address of this machine"
-        except OSError as error:
-            problem = _cannot_bind(error, host, port)
-    raise OperatorError(problem)
-
-
-def _cannot_bind(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} is in use: stop what listens there, or choose another with --port"
-        case errno.EACCES:
-            return f"port {port} is not for every user: choose one above 1023 with --port"
-        case errno.EADDRNOTAVAIL:
-            return f"--host {host!r} is no address of this machine"
-    return f"cannot listen at {host} port {port}: {error.strerror}"
 
 
 def work(settings: Settings, uri: str | None, *, babbling: bool) -> int:
@@ -221,7 +167,7 @@ def _choose_port(settings: Settings) -> Settings:
 
     Several processes share theirs (SO_REUSEPORT), which would not notice another server that does so too.
     """
-    sockets = _bind(settings, reuse_port=False)
+    sockets = listening.bind(settings, reuse_port=False)
     port = sockets[0].getsockname()[1]
     for bound in sockets:
         bound.close()

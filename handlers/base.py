@@ -16,6 +16,7 @@ from brook.errors import ClientError, NotFound
 from brook.feed import Feed
 from brook.settings import Settings
 from brook.source import Source
+from handlers.cors import cors_headers
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ STATUS = {
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
 }
-
-ALLOWED_HEADERS = "Origin, X-Requested-With, Content-Type, Accept, Authorization, Last-Event-ID"
 
 
 @dataclass(slots=True)
@@ -55,19 +54,6 @@ def problem(code: str, detail: str) -> dict[str, Any]:
     return {
         "type": "about:blank", "title": status.phrase, "status": status.value, "code": code, "detail": detail
     }  # fmt: skip
-
-
-def cors_headers(settings: Settings, origin: str | None) -> dict[str, str]:
-    """What a browser needs to let another origin's page read an answer."""
-    allowed = settings.cors_origin
-    if not allowed:
-        return {}
-    headers = {"Access-Control-Allow-Headers": ALLOWED_HEADERS}
-    if allowed == "*":
-        return {"Access-Control-Allow-Origin": "*", **headers}
-    # The answer depends on who asks: a shared cache must not give it to another origin.
-    vary = {"Vary": "Origin"}
-    return {"Access-Control-Allow-Origin": allowed, **vary, **headers} if origin == allowed else vary
 
 
 class ProblemHandler(tornado.web.RequestHandler):

@@ -17,8 +17,9 @@ from brook.delivery.replay import SINCE_CHARACTERS
 from brook.delivery.subscriber import Subscriber
 from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPass
 from brook.event import Position, Reset, ResetReason
-from handlers.base import ProblemHandler, Service, cors_headers, problem
+from handlers.base import ProblemHandler, Service, problem
 from handlers.connection import StreamConnection
+from handlers.cors import cors_headers
 from handlers.framing import Framings
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")

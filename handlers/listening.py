@@ -1,0 +1,68 @@
+"""The port: bind it, listen on it, and explain why it cannot be had."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import warnings
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from brook.errors import OperatorError
+from brook.settings import Settings
+
+log = logging.getLogger("brook")
+
+# How many clients may wait to be accepted: after a restart they all come at once. The kernel's own
+# bound (net.core.somaxconn) applies too.
+BACKLOG = 8192
+
+# A request here is a line and some headers; what a client sends after that is not read.
+REQUEST_MAX_BYTES = 64 * 1024
+
+
+def listen(settings: Settings, app: tornado.web.Application) -> tornado.httpserver.HTTPServer:
+    """Accept clients for an application. Raises OperatorError when the port cannot be had."""
+    sockets = bind(settings, reuse_port=settings.processes > 1)
+    server = tornado.httpserver.HTTPServer(
+        app,
+        # What is too long, and a read more, has to fit into the buffer: else Tornado logs a traceback.
+        max_buffer_size=2 * REQUEST_MAX_BYTES,
+        chunk_size=REQUEST_MAX_BYTES // 4,
+        max_header_size=REQUEST_MAX_BYTES,
+        max_body_size=REQUEST_MAX_BYTES,
+        idle_connection_timeout=60,
+    )
+    server.add_sockets(sockets)
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
+    return server
+
+
+def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
+    """Bind the configured address. Raises OperatorError, with a message that says what to do."""
+    host, port = settings.host, settings.port
+    with warnings.catch_warnings():
+        # Tornado leaves a socket that it could not bind to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            return tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
+        except socket.gaierror:
+            problem = f"--host {host!r} is no address of this machine"
+        except OSError as error:
+            problem = _cannot_bind(error, host, port)
+    raise OperatorError(problem)
+
+
+def _cannot_bind(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} is in use: stop what listens there, or choose another with --port"
+        case errno.EACCES:
+            return f"port {port} needs elevated privileges: choose one above 1023 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"--host {host!r} is no address of this machine"
+    return f"cannot listen at {host} port {port}: {error.strerror}"
