@@ -10,7 +10,8 @@ from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.delivery.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
+from brook.delivery.connection import Buffer, Socket
+from brook.delivery.subscriber import WRITE_BYTES
 from handlers.framing import Framing
 
 
@@ -21,7 +22,7 @@ class StreamConnection:
     these and their streams. Raises StreamClosedError when the client has left already.
     """
 
-    __slots__ = ("_drained", "_gone", "_head", "_stream", "end", "socket", "wrap")
+    __slots__ = ("_drained", "_gone", "_head", "_stream", "framing", "socket")
 
     def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
         if stream.closed():
@@ -31,8 +32,7 @@ class StreamConnection:
         self.socket: Socket = stream.socket
         self._drained: Callable[[], None] = _nothing
         self._gone: Callable[[], None] = _nothing
-        self.wrap: Wrap = framing.wrap
-        self.end = framing.end
+        self.framing = framing
         # Nagle's algorithm would hold back an event until the one before it is acknowledged.
         stream.set_nodelay(True)
         if hasattr(socket, "TCP_USER_TIMEOUT"):

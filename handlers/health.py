@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from brook.readiness import Readiness
 from handlers.base import STATUS, ProblemHandler
+from handlers.cors import Cors
 
 
 class HealthHandler(ProblemHandler):
@@ -19,9 +21,13 @@ class HealthHandler(ProblemHandler):
 class ReadyHandler(ProblemHandler):
     """Whether new clients should be sent here."""
 
+    def initialize(self, cors: Cors, readiness: Readiness) -> None:  # type: ignore[override]
+        super().initialize(cors)
+        self._readiness = readiness
+
     def get(self) -> None:
         """200, or 503 with the reasons."""
-        reasons = self.service.troubles()
+        reasons = self._readiness.reasons()
         self.set_header("Cache-Control", "no-store")
         self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)
         self.finish({"ready": not reasons, "reasons": reasons})
