@@ -212,6 +212,61 @@ def test_only_the_server_configures_logging_and_nobody_prints(path):
         assert "logging.basicConfig" not in calls
 
 
+# -- the picture of the house ----------------------------------------------------------------------
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def room_of(name: str) -> str:
+    """The room of a module, as docs/architecture.md draws it: `brook/delivery`, `handlers` ..."""
+    parts = name.split(".")
+    return "/".join(parts[:2]) if parts[0] in ("brook", "sources") else parts[0]
+
+
+def arrows() -> dict[str, set[str]]:
+    """The rooms that each room imports."""
+    by_name = {name_of(path): path for path in MODULES}
+    found: dict[str, set[str]] = {}
+    for name, path in by_name.items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    target = inner if inner in by_name else str(node.module)
+                    if target in by_name and room_of(target) not in (room_of(name), "brook"):
+                        found.setdefault(room_of(name), set()).add(room_of(target))
+    return found
+
+
+def block(kind: str) -> list[str]:
+    [text] = re.findall(
+        rf"^```text {kind}\n(.*?)^```$", ARCHITECTURE.read_text(encoding="utf-8"), re.M | re.S
+    )
+    return text.splitlines()
+
+
+def test_every_import_goes_down_the_floors_of_the_picture():
+    floors = {}
+    for line in block("floors"):
+        number, *rooms = line.split()
+        floors |= dict.fromkeys(rooms, int(number))
+    drawn = arrows()
+    assert set(floors) == {*drawn, *(room for rooms in drawn.values() for room in rooms)}
+    for room, rooms in drawn.items():
+        assert all(floors[below] < floors[room] for below in rooms), room
+
+
+def test_imports_are_the_ones_that_the_picture_lists():
+    listed: dict[str, set[str]] = {}
+    room = ""
+    for line in block("imports"):
+        names = line.split()
+        if not line.startswith(" "):
+            room, *names = names
+        listed.setdefault(room, set()).update(names)
+    assert listed == arrows()
+
+
 # -- what the project says -------------------------------------------------------------------------
 
 # Put together here, so that this file does not hold what it forbids.
