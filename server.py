@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from brook import workers
+from brook import __version__, workers
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
@@ -149,6 +149,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
 @click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
 @_options
+@click.version_option(__version__, prog_name="babbling-brook", message="%(prog)s %(version)s")
 @click.pass_context
 def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool, **values: Any) -> None:
     """Push MongoDB's changes to browsers, live, over Server-Sent Events.

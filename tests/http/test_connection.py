@@ -260,7 +260,7 @@ def test_client_that_never_stops_babbling_is_shown_out_and_costs_nothing():
                 await client.say(b"babble " * 1000)
                 await asyncio.sleep(0)
 
-        with pytest.raises(OSError, match=r"Broken pipe|reset by peer"):
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
             await babble()
         client.close()
 
