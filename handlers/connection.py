@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from asyncio import Future
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from brook.delivery.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
 from handlers.framing import Framing
+
+# SO_LINGER for no time at all (socket(7)).
+_RESET = struct.pack("ii", 1, 0)
 
 
 class StreamConnection:
@@ -23,7 +27,7 @@ class StreamConnection:
 
     __slots__ = ("_drained", "_gone", "_head", "_stream", "end", "socket", "wrap")
 
-    def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
+    def __init__(self, stream: IOStream, head: bytes, framing: Framing) -> None:
         if stream.closed():
             raise StreamClosedError  # it has no socket any more
         self._stream = stream
@@ -33,13 +37,6 @@ class StreamConnection:
         self._gone: Callable[[], None] = _nothing
         self.wrap: Wrap = framing.wrap
         self.end = framing.end
-        # Nagle's algorithm would hold back an event until the one before it is acknowledged.
-        stream.set_nodelay(True)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
-            # Twice the list's own patience, which should come first: it can say why.
-            milliseconds = round(stuck_seconds * 2000)
-            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
         """Call back when a write is through, and once when the client has left.
@@ -77,7 +74,16 @@ class StreamConnection:
         return rest[WRITE_BYTES:]
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, once what the kernel holds is sent."""
+        self._stream.close()
+
+    def abort(self) -> None:
+        """Reset the connection: the kernel forgets what it holds for a client that takes nothing.
+
+        Closed as usual, it would keep that, for nobody, until its own patience is over.
+        """
+        if not self._stream.closed():
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._stream.close()
 
     def _written(self, future: Future[Any]) -> None:

@@ -140,4 +140,4 @@ class StreamHandler(ProblemHandler):
         lines = ["HTTP/1.1 200 OK", f"Date: {format_timestamp(time.time())}", "Vary: Accept-Encoding"]
         lines += (f"{name}: {value}" for name, value in (*headers.items(), *framing.headers))
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
-        return StreamConnection(self.detach(), head, framing, settings.write_timeout_seconds)
+        return StreamConnection(self.detach(), head, framing)

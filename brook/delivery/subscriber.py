@@ -55,7 +55,10 @@ class Connection(Protocol):
         """
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Give the socket back, once everything is sent."""
+
+    def abort(self) -> None:
+        """Give the socket back at once; what it was given and has not sent is lost."""
 
 
 class State(enum.Enum):

@@ -238,9 +238,10 @@ class SubscriberList:
         self._goodbye(subscriber, Bye.SLOW_CONSUMER)
 
     def _cut(self, subscriber: Subscriber, reason: Bye) -> None:
-        """Close a connection that takes nothing any more."""
-        subscriber.leaving = reason
-        subscriber.connection.close()
+        """Close a connection that takes nothing any more, not even a goodbye."""
+        if subscriber.state is not State.CLOSING:
+            subscriber.leaving = reason
+        subscriber.connection.abort()
         self.remove(subscriber)
 
     def _send_to_idle(self, members: Members, data: bytes) -> None:
