@@ -32,6 +32,7 @@ from brook.settings import Settings, environment_name, flag
 from brook.source import Source
 from handlers import application, listening
 from handlers.base import Service
+from handlers.descriptors import Descriptors
 from sources import named_database, open_source
 
 log = logging.getLogger("brook")
@@ -64,7 +65,8 @@ async def serve(settings: Settings, source: Source) -> None:
             tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
-            server = listening.listen(settings, application(service, STATIC))
+            descriptors = Descriptors.of_this_process()
+            server = listening.listen(settings, application(service, STATIC, descriptors), descriptors)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:

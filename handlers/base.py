@@ -30,6 +30,7 @@ STATUS = {
     "not-found": HTTPStatus.NOT_FOUND,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-many-connections": HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 

@@ -9,6 +9,7 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import Any
 
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 
 from brook.delivery.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
@@ -96,6 +97,12 @@ class StreamConnection:
         self._gone()
         # They hold the subscriber, which holds this connection: a ring that only the collector would break.
         self._drained = self._gone = _nothing
+
+
+def descriptor(request: HTTPServerRequest) -> int:
+    """The number of a request's socket; -1 when its client has left."""
+    connection: Any = request.connection
+    return -1 if connection.stream.closed() else int(connection.stream.socket.fileno())
 
 
 def _nothing() -> None:

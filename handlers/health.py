@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from handlers.base import STATUS, ProblemHandler
+from handlers.base import STATUS, ProblemHandler, Service
+from handlers.descriptors import Descriptors
 
 
 class HealthHandler(ProblemHandler):
@@ -19,9 +20,14 @@ class HealthHandler(ProblemHandler):
 class ReadyHandler(ProblemHandler):
     """Whether new clients should be sent here."""
 
+    def initialize(self, service: Service, descriptors: Descriptors) -> None:  # type: ignore[override]
+        """Take what `server.py` has built."""
+        super().initialize(service)
+        self._descriptors = descriptors
+
     def get(self) -> None:
         """200, or 503 with the reasons."""
-        reasons = self.service.troubles()
+        reasons = self.service.troubles() + self._descriptors.reasons()
         self.set_header("Cache-Control", "no-store")
         self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)
         self.finish({"ready": not reasons, "reasons": reasons})

@@ -7,12 +7,13 @@ import logging
 import socket
 import warnings
 
-import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
 from brook.errors import OperatorError
 from brook.settings import Settings
+from handlers.acceptor import Acceptor, Requests
+from handlers.descriptors import Descriptors
 
 log = logging.getLogger("brook")
 
@@ -32,10 +33,10 @@ UNSENT_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 256 * 1024
 
 
-def listen(settings: Settings, app: tornado.web.Application) -> tornado.httpserver.HTTPServer:
+def listen(settings: Settings, app: tornado.web.Application, descriptors: Descriptors) -> Acceptor:
     """Accept clients for an application. Raises OperatorError when the port cannot be had."""
     sockets = bind(settings, reuse_port=settings.processes > 1)
-    server = tornado.httpserver.HTTPServer(
+    requests = Requests(
         app,
         # What is too long, and a read more, has to fit into the buffer: else Tornado logs a traceback.
         max_buffer_size=2 * REQUEST_MAX_BYTES,
@@ -44,10 +45,10 @@ def listen(settings: Settings, app: tornado.web.Application) -> tornado.httpserv
         max_body_size=REQUEST_MAX_BYTES,
         idle_connection_timeout=60,
     )
-    server.add_sockets(sockets)
+    acceptor = Acceptor(sockets, requests, descriptors)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
-    return server
+    return acceptor
 
 
 def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:

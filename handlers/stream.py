@@ -18,8 +18,9 @@ from brook.delivery.subscriber import Subscriber
 from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPass
 from brook.event import Position, Reset, ResetReason
 from handlers.base import ProblemHandler, Service, problem
-from handlers.connection import StreamConnection
+from handlers.connection import StreamConnection, descriptor
 from handlers.cors import cors_headers
+from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
@@ -36,10 +37,13 @@ STREAM_HEADERS = {
 class StreamHandler(ProblemHandler):
     """Opens an event stream. Lives for the request only: the list goes on with the socket."""
 
-    def initialize(self, service: Service, framings: Framings) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, service: Service, framings: Framings, descriptors: Descriptors
+    ) -> None:
         """Take what `server.py` has built, and how to put it on the wire."""
         super().initialize(service)
         self._framings = framings
+        self._descriptors = descriptors
 
     def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from where the client was cut off."""
@@ -119,6 +123,7 @@ class StreamHandler(ProblemHandler):
             raise Draining("the server is stopping; another one may take over")
         if not self.service.feed.running:
             raise NotReady("; ".join(self.service.feed.troubles()))
+        self._descriptors.check(descriptor(self.request))
 
     def _come_again(self, error: WillPass) -> None:
         """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""

@@ -18,6 +18,7 @@ from brook.delivery.subscriber import Subscriber
 from brook.event import Batch
 from brook.settings import Settings
 from handlers import application, listening
+from handlers.descriptors import Descriptors
 from tests.processes import ROOT
 from tests.test_handlers import build_service
 from tests.test_history import after, events
@@ -40,7 +41,8 @@ async def serving(**options) -> AsyncIterator[tuple[object, int]]:
     port = bound.getsockname()[1]
     bound.close()
     settings = Settings(host="127.0.0.1", port=port, **options)
-    server = listening.listen(settings, application(service, ROOT / "static"))
+    app = application(service, ROOT / "static")
+    server = listening.listen(settings, app, Descriptors.of_this_process())
     keeper = asyncio.create_task(service.subscribers.keep())
     try:
         yield service.subscribers, port
