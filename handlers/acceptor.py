@@ -68,6 +68,11 @@ class Acceptor:
         self._resuming: asyncio.TimerHandle | None = None
         self._start()
 
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._sockets[0].getsockname()[1])
+
     def stop(self) -> None:
         """Accept nobody any more, and close the sockets."""
         self._pause()

@@ -61,6 +61,7 @@ class ProblemHandler(tornado.web.RequestHandler):
     """Answers errors with problem documents, and preflights with 204."""
 
     service: Service
+    allowed_methods = "GET, OPTIONS"
 
     def initialize(self, service: Service) -> None:
         """Take what `server.py` has built."""
@@ -92,7 +93,7 @@ class ProblemHandler(tornado.web.RequestHandler):
                 "detail": detail,
             }  # fmt: skip
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", "GET, OPTIONS")
+            self.set_header("Allow", self.allowed_methods)
         self.finish(json.dumps(body))
 
     def log_exception(

@@ -26,7 +26,10 @@ _FULL = "as many clients as this server may have are connected"
 
 
 class Descriptors:
-    """The limits, as descriptor numbers. The system gives the lowest free one, so it says how many are open."""
+    """The limits, as descriptor numbers. As the system gives the lowest free one, it says how many are open.
+
+    Each is the first number that is too high.
+    """
 
     def __init__(self, limit: int, quiet_seconds: float = QUIET_SECONDS) -> None:
         self._limit = limit

@@ -11,6 +11,12 @@ from handlers.descriptors import Descriptors
 class HealthHandler(ProblemHandler):
     """Whether the process works at all. When it does not answer, restart it."""
 
+    allowed_methods = "GET, HEAD, OPTIONS"
+
+    def head(self) -> None:
+        """The same without its body: so some load balancers ask."""
+        self.get()
+
     def get(self) -> None:
         """Always 200."""
         self.set_header("Cache-Control", "no-store")
@@ -19,6 +25,12 @@ class HealthHandler(ProblemHandler):
 
 class ReadyHandler(ProblemHandler):
     """Whether new clients should be sent here."""
+
+    allowed_methods = "GET, HEAD, OPTIONS"
+
+    def head(self) -> None:
+        """The same without its body."""
+        self.get()
 
     def initialize(self, service: Service, descriptors: Descriptors) -> None:  # type: ignore[override]
         """Take what `server.py` has built."""

@@ -24,6 +24,12 @@ BACKLOG = 8192
 # A request here is a line and some headers; what a client sends after that is not read.
 REQUEST_MAX_BYTES = 64 * 1024
 
+# How long a request's head may take, and a connection may wait for its next request.
+HEAD_SECONDS = 60.0
+
+# How long its body may take. No request here needs one.
+BODY_SECONDS = 10.0
+
 # What the kernel holds for a client that reads nothing. Without a bound that is 4 MB (net.ipv4.tcp_wmem), and
 # a thousand such clients press on the memory of every connection of the machine. With this the kernel takes
 # no more before something was sent; what waits in this process is mostly the same bytes for all clients.
@@ -33,8 +39,16 @@ UNSENT_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 256 * 1024
 
 
-def listen(settings: Settings, app: tornado.web.Application, descriptors: Descriptors) -> Acceptor:
+def listen(
+    settings: Settings,
+    app: tornado.web.Application,
+    descriptors: Descriptors,
+    *,
+    head_seconds: float = HEAD_SECONDS,
+    body_seconds: float = BODY_SECONDS,
+) -> Acceptor:
     """Accept clients for an application. Raises OperatorError when the port cannot be had."""
+    logging.getLogger("tornado.general").addFilter(_without_values)
     sockets = bind(settings, reuse_port=settings.processes > 1)
     requests = Requests(
         app,
@@ -43,12 +57,20 @@ def listen(settings: Settings, app: tornado.web.Application, descriptors: Descri
         chunk_size=REQUEST_MAX_BYTES // 4,
         max_header_size=REQUEST_MAX_BYTES,
         max_body_size=REQUEST_MAX_BYTES,
-        idle_connection_timeout=60,
+        idle_connection_timeout=head_seconds,
+        body_timeout=body_seconds,
     )
     acceptor = Acceptor(sockets, requests, descriptors)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
     return acceptor
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """Take out of a line about a malformed request what it quotes: that may be a token or an id."""
+    if record.msg == "Malformed HTTP message from %s: %s" and isinstance(record.args, tuple):
+        record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
+    return True
 
 
 def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
