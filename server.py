@@ -23,15 +23,17 @@ from click.core import ParameterSource
 
 from brook import workers
 from brook.delivery.history import History
+from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
-from brook.delivery.subscriber import Bye
+from brook.delivery.subscriber import CloseReason
 from brook.delivery.subscribers import SubscriberList
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.feed import Feed
+from brook.readiness import Readiness
 from brook.settings import Settings, environment_name, flag
 from brook.source import Source
+from brook.streams import SingleStream, Streams
 from handlers import application, listening
-from handlers.base import Service
 from handlers.descriptors import Descriptors
 from sources import named_database, open_source
 
@@ -47,13 +49,18 @@ GARBAGE_THRESHOLDS = (5000, 5, 10)
 MODES = ("demo", "mongo", "sandbox")
 
 
-async def serve(settings: Settings, source: Source) -> None:
+async def serve(settings: Settings, source: Source, streams: Streams | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises OperatorError when that is not possible (any more)."""
     history = History(settings.history_max_bytes, settings.history_seconds)
-    subscribers = SubscriberList(settings, history)
-    replayer = Replayer(source, subscribers, history, settings.replay_cursors)
+    replayer = Replayer(source, history, settings.replay_cursors)
+    subscribers = SubscriberList(settings, history, replayer)
+    keeper = Keeper(settings, history, subscribers)
     feed = Feed(source, subscribers)
-    service = Service(settings, source, feed, subscribers)
+    readiness = Readiness(feed)
+    descriptors = Descriptors.of_this_process()
+    app = application(
+        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -62,18 +69,17 @@ async def serve(settings: Settings, source: Source) -> None:
         tasks.append(asyncio.create_task(stop.wait()))
         await _unless_ended(tasks, source.open())
         if not stop.is_set():
-            tasks += [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
+            tasks += [asyncio.create_task(feed.run()), asyncio.create_task(keeper.run())]
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
-            descriptors = Descriptors.of_this_process()
-            server = listening.listen(settings, application(service, STATIC, descriptors), descriptors)
+            server = listening.listen(settings, app, descriptors)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
                 log.info("stopping: %d clients", len(subscribers))
-                service.draining = True
+                readiness.drain()
                 server.stop()
-                await subscribers.close(Bye.SHUTDOWN, settings.drain_seconds)
+                await keeper.drain(CloseReason.SHUTDOWN, settings.drain_seconds)
                 await server.close_all_connections()
     finally:
         for task in tasks:
@@ -105,7 +111,7 @@ def work(settings: Settings, uri: str | None, *, babbling: bool) -> int:
 
 
 async def _run(settings: Settings, uri: str | None, *, babbling: bool) -> None:
-    serving = serve(settings, open_source(settings, uri))
+    serving = serve(settings, open_source(settings, uri), _streams(settings, uri))
     if uri is None or not babbling:
         await serving
         return
@@ -117,6 +123,17 @@ async def _run(settings: Settings, uri: str | None, *, babbling: bool) -> None:
         await _unless_ended([writer], serving)
     finally:
         writer.cancel()
+
+
+def _streams(settings: Settings, uri: str | None) -> Streams:
+    """The demo has one stream, played to each client alone; MongoDB has those of its collections."""
+    if uri is None:
+        return SingleStream(private=True)
+    # Imported only when asked for: the demo needs no bson.
+    from brook.namespaces import Namespaces
+    from brook.parameters import CollectionStreams
+
+    return CollectionStreams(Namespaces.of(settings))
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,6 +10,7 @@ import time
 
 from bench import usage
 from brook.delivery.history import History
+from brook.delivery.replay import Replayer
 from brook.delivery.subscribers import SubscriberList
 from brook.settings import Settings
 from sources import open_source
@@ -19,8 +20,8 @@ async def read(uri: str, database: str, changes: int, past_seconds: float) -> di
     """Read so many changes, with the source and the list that `server.py` would build."""
     settings = Settings(database=database, warm_up_seconds=past_seconds)
     history = History(settings.history_max_bytes, settings.history_seconds)
-    subscribers = SubscriberList(settings, history)
     source = open_source(settings, uri)
+    subscribers = SubscriberList(settings, history, Replayer(source, history, settings.replay_cursors))
     began, used = time.monotonic(), time.process_time()
     await source.open()
     count = 0

@@ -52,7 +52,7 @@ async def read(uri: str, database: str) -> list[bytes]:
     try:
         await source.open()
         async for batch in source.past():
-            frames += [event.open().frame(Subscription()) for event in batch.events]
+            frames += [event.decode().frame(Subscription()) for event in batch.events]
     finally:
         await source.close()
     if len(frames) != max(BATCHES):

@@ -51,23 +51,23 @@ class NotFound(ClientError):
     code = "not-found"
 
 
-class WillPass(ClientError):
+class Unavailable(ClientError):
     """The server cannot serve the stream now, but will; the client should come again."""
 
 
-class NotReady(WillPass):
+class NotReady(Unavailable):
     """The feed does not run."""
 
     code = "not-ready"
 
 
-class Draining(WillPass):
+class Draining(Unavailable):
     """The server is stopping."""
 
     code = "draining"
 
 
-class TooManyConnections(WillPass):
+class TooManyConnections(Unavailable):
     """As many clients as the system allows are connected."""
 
     code = "too-many-connections"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import enum
 import json
 from collections.abc import Sequence
@@ -37,81 +38,108 @@ class Position:
     exact: bool = field(compare=False, default=True)
 
 
-class OpenEvent:
-    """An event made ready to be rendered: what all subscriptions of a batch share."""
+class DecodedEvent(abc.ABC):
+    """An event that is ready to be rendered. All subscriptions of a batch share it."""
 
     __slots__ = ()
 
     def frame(self, subscription: Subscription) -> bytes:
-        """The event as one subscription wants it; empty when it does not want it at all."""
-        raise NotImplementedError
+        """The event as one subscription wants it; empty if it does not match."""
+        return self.render(subscription) if self.matches(subscription) else b""
+
+    def matches(self, subscription: Subscription) -> bool:
+        """True if a subscription asks for this event."""
+        return True
+
+    @abc.abstractmethod
+    def render(self, subscription: Subscription) -> bytes:
+        """The frame of an event that matches; empty if there is nothing to show."""
 
     def keys(self, path: str) -> set[Any] | None:
-        """What an equality on a path may look for; None when the event may concern everybody."""
+        """The values that an equality on a path can find; None if the event may concern everybody."""
         return None
 
 
-class Event(OpenEvent):
-    """One thing that happened. `id` sorts as a string in log order and becomes the SSE id.
+class LogEvent(abc.ABC):
+    """Something with a place in a source's log. Frozen; raises ValueError for an id that cannot be sent."""
 
-    Subclasses render other things; the list and the history use only `key`, `id`, `size` and `open`.
-    """
+    __slots__ = ()
 
-    __slots__ = ("data", "id", "key", "name")
+    id: str
+    """The SSE id."""
+    key: str
+    """Sorts as a string in log order; the id unless given."""
 
-    def __init__(self, id: str, data: str = "", name: str = "", key: str = "") -> None:
-        self.id = id
-        self.key = key or id
-        self.data = data
-        self.name = name
+    def __post_init__(self) -> None:
+        sse.check_field("id", self.id)
+        if not self.key:
+            object.__setattr__(self, "key", self.id)
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Approximate bytes held."""
+
+    @abc.abstractmethod
+    def decode(self) -> DecodedEvent:
+        """The event, ready to be rendered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Event(LogEvent, DecodedEvent):
+    """An event that is the same text for every subscription. Raises ValueError for a name with a line end."""
+
+    id: str
+    data: str = ""
+    name: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        sse.check_field("event", self.name)
+        LogEvent.__post_init__(self)
 
     @property
     def size(self) -> int:
-        """Bytes that the event holds on to, about."""
         return len(self.data) + len(self.id)
 
-    def open(self) -> OpenEvent:
-        """The event, ready to be rendered."""
+    def decode(self) -> DecodedEvent:
         return self
 
-    def frame(self, subscription: Subscription) -> bytes:
-        """Name, data and id as they are."""
+    def render(self, subscription: Subscription) -> bytes:
         return sse.frame(self.data, event=self.name, id=self.id)
 
 
-class Reset(Event):
-    """What a client holds can no longer be trusted. Clears the browser's id, then sets `id`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Reset(LogEvent, DecodedEvent):
+    """The client's copy of the data can no longer be trusted. Clears the browser's id, then sets `id`.
 
     The second block gives a position at once: without it, a client that was cut off between the
-    reset and the next event would come back as a new one and miss what came between.
+    reset and the next event would come back as a new one and miss the events between.
     """
 
-    __slots__ = ("_since", "namespaces", "reason")
+    reason: ResetReason
+    id: str = field(default="", kw_only=True)
+    key: str = field(default="", kw_only=True)
+    ns: Sequence[str] = field(default=(), kw_only=True)
+    """The collections, or the database, that it is about; empty for a reset that concerns everybody."""
+    since: str | None = field(default=None, kw_only=True)
 
-    def __init__(
-        self,
-        reason: ResetReason,
-        *,
-        id: str = "",
-        key: str = "",
-        ns: Sequence[str] = (),
-        since: str | None = None,
-    ) -> None:
-        super().__init__(id=id, name="reset", key=key)
-        self.reason = reason
-        self.namespaces = tuple(ns)
-        """What it is about; nothing for a reset that concerns everybody."""
-        self._since = since
+    @property
+    def size(self) -> int:
+        return len(self.id)
 
-    def frame(self, subscription: Subscription) -> bytes:
+    def decode(self) -> DecodedEvent:
+        return self
+
+    def matches(self, subscription: Subscription) -> bool:
+        return not self.ns or any(map(subscription.includes, self.ns))
+
+    def render(self, subscription: Subscription) -> bytes:
         """The reset, and the position from which the stream goes on, if it is known."""
-        heard = [name for name in self.namespaces if subscription.hears_of(name)]
-        if self.namespaces and not heard:
-            return b""
-        facts = {"reason": self.reason.value, "ns": heard[0] if heard else None, "since": self._since}
+        ns = next(filter(subscription.includes, self.ns), None)
+        facts = {"reason": self.reason.value, "ns": ns, "since": self.since}
         known = {name: fact for name, fact in facts.items() if fact is not None}
-        data = json.dumps(known, separators=(",", ":"))
-        reset = sse.CLEAR_ID + sse.frame(data, event=self.name)
+        reset = sse.CLEAR_ID + sse.frame(json.dumps(known, separators=(",", ":")), event="reset")
         return reset + sse.checkpoint(self.id) if self.id and subscription.checkpoints else reset
 
 
@@ -119,12 +147,12 @@ class Reset(Event):
 class Batch:
     """What arrived together and travels together.
 
-    `checkpoint` promises that every event up to it has been yielded. `audience` addresses the batch
+    `checkpoint` promises that every event up to it has been yielded. `recipient` addresses the batch
     to one subscription; such a batch is not remembered. `restarted` says that the log could not be
     followed without a gap: nothing that was before this batch can be resumed.
     """
 
-    events: tuple[Event, ...] = ()
+    events: tuple[LogEvent, ...] = ()
     checkpoint: Position | None = None
-    audience: int = 0
+    recipient: int = 0
     restarted: bool = False

@@ -40,10 +40,10 @@ class Feed:
             self.running = False
         raise BrookError("the source ended, which it must not")
 
-    def troubles(self) -> list[str]:
+    def not_ready_reasons(self) -> list[str]:
         """Why events do not flow just now; empty while they do."""
         if not self.started.is_set():
             return ["the history is being filled"]
         if not self.running:
             return ["the feed has stopped"]
-        return [self._source.trouble] if self._source.trouble else []
+        return [self._source.interruption] if self._source.interruption else []

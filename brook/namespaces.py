@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from brook.errors import UnknownStream
+from brook.settings import Settings
 
 ALL = "*"
 
@@ -18,6 +19,11 @@ class Namespaces:
         for name in others:
             database, _, collection = name.partition(".")
             self.by_database.setdefault(database, set()).add(collection)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Namespaces:
+        """The collections that the settings name."""
+        return cls(settings.database, settings.collection, settings.namespace)
 
     def find(self, name: str) -> str:
         """The namespace that a request names: `db.coll`, or a collection of the default database.

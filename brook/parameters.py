@@ -28,6 +28,16 @@ _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 
+class CollectionStreams:
+    """The streams of the collections that the operator named."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+
+    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
+        return subscription(self._namespaces, stream, parameters)
+
+
 def subscription(
     namespaces: Namespaces, stream: str | None, parameters: Mapping[str, Sequence[str]]
 ) -> Subscription:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from brook.errors import HistoryLost, InvalidParameter, UnknownStream
+from brook.errors import HistoryLost, InvalidParameter
 from brook.event import Batch, Position
 from brook.subscription import Subscription
 
@@ -14,8 +14,8 @@ from brook.subscription import Subscription
 class Source(abc.ABC):
     """Where events are born. Only `events` has to be written; the rest is for sources with a log."""
 
-    trouble: str | None = None
-    """One line that says why no events come just now, for `/readyz`; None while all is well."""
+    interruption: str | None = None
+    """One line that says why events have stopped for now, for `/readyz`; None while they flow."""
 
     async def open(self) -> None:  # noqa: B027 - nothing to do for a source without a connection
         """Get ready. Raises OperatorError, with a message that says what to do."""
@@ -42,21 +42,10 @@ class Source(abc.ABC):
         """The place that an id names, which a client brought back. Raises InvalidId."""
         return Position(id, id)
 
-    def welcome(self, subscription: Subscription, since: Position | None) -> None:  # noqa: B027
+    def joined(self, subscription: Subscription, since: Position | None) -> None:  # noqa: B027
         """A subscriber has joined; for sources that play to each one alone."""
 
-    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
-        """What a client gets that asks for `/stream`, or `/stream/{stream}`, with a query.
-
-        Raises ClientError for what this source does not have.
-        """
-        if stream is not None:
-            raise UnknownStream(f"there is no stream {stream[:100]!r}, only /stream")
-        for name in parameters:
-            raise InvalidParameter(f"unknown parameter {name[:50]!r}; there is: since")
-        return Subscription()
-
-    def moment(self, time: datetime.datetime) -> Position:
+    def position_at(self, time: datetime.datetime) -> Position:
         """The place in the log before what happened at a time. Raises InvalidParameter."""
         raise InvalidParameter("since takes an event id, or now: this source keeps no times")
 

@@ -30,9 +30,9 @@ def frame(data: str, *, event: str = "", id: str = "") -> bytes:
     """
     lines = []
     if id:
-        lines.append("id: " + _field("id", id))
+        lines.append("id: " + check_field("id", id))
     if event:
-        lines.append("event: " + _field("event", event))
+        lines.append("event: " + check_field("event", event))
     lines += ["data: " + line for line in _LINE_END.split(data)]
     return ("\n".join(lines) + "\n\n").encode()
 
@@ -43,7 +43,7 @@ def checkpoint(id: str) -> bytes:
     "If the data buffer is an empty string, set the data buffer and the event type buffer to the
     empty string and return" - after the last event ID string was set.
     """
-    return f"id: {_field('id', id)}\n\n".encode()
+    return f"id: {check_field('id', id)}\n\n".encode()
 
 
 def retry(milliseconds: int) -> bytes:
@@ -60,7 +60,8 @@ def farewell(event: str, data: str, retry_ms: int) -> bytes:
     return retry(retry_ms)[:-1] + frame(data, event=event)
 
 
-def _field(name: str, value: str) -> str:
+def check_field(name: str, value: str) -> str:
+    """Return the value of a field. Raises ValueError for CR, LF or NUL: they would inject fields."""
     if _FORBIDDEN.search(value):
         raise ValueError(f"{name} must not contain CR, LF or NUL: {value!r}")
     return value

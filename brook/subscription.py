@@ -32,11 +32,11 @@ class Types(enum.StrEnum):
 class Subscription:
     """What a request means. Equal subscriptions share matching, rendering and bytes.
 
-    `None` stands for everything. `audience` is 0 for what everybody may hear; a source that plays to
+    `None` stands for everything. `recipient` is 0 for what everybody may hear; a source that plays to
     each client alone (the demo) gives each its own number, and addresses its batches with it.
     """
 
-    audience: int = 0
+    recipient: int = 0
     namespaces: frozenset[str] | None = None
     operations: frozenset[str] | None = None
     ids: frozenset[Key] | None = None
@@ -51,7 +51,7 @@ class Subscription:
     @property
     def index(self) -> tuple[str, Collection[Hashable]] | None:
         """A path and the values of which an event must have one there; None where it is not so simple."""
-        if self.audience:
+        if self.recipient:
             return None
         if self.ids is not None:
             return "_id", self.ids
@@ -66,7 +66,7 @@ class Subscription:
         texts = [str(value) for _, value in self.ids or ()] + list(self.fields.names if self.fields else ())
         return 500 + sum(200 + len(text) for text in texts) + (self.filter.size if self.filter else 0)
 
-    def hears_of(self, namespace: str) -> bool:
+    def includes(self, namespace: str) -> bool:
         """Whether something about a collection, or a whole database, concerns this subscription."""
         if self.namespaces is None or namespace in self.namespaces:
             return True

@@ -8,7 +8,13 @@ from typing import Any
 
 import tornado.web
 
-from handlers.base import NotFoundHandler, Service
+from brook.delivery.subscribers import SubscriberList
+from brook.readiness import Readiness
+from brook.settings import Settings
+from brook.source import Source
+from brook.streams import Streams
+from handlers.base import NotFoundHandler
+from handlers.cors import Cors
 from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 from handlers.health import HealthHandler, ReadyHandler
@@ -18,28 +24,38 @@ from handlers.stream import StreamHandler
 log = logging.getLogger(__name__)
 
 
-def routes(service: Service, static_path: Path, descriptors: Descriptors) -> list[Any]:
-    """The whole URL map."""
-    serves = {"service": service}
-    framings = Framings(compress=service.settings.compression == "gzip")
-    files = {"path": str(static_path), **serves}
-    stream = {**serves, "framings": framings, "descriptors": descriptors}
-    return [
+def application(
+    settings: Settings,
+    streams: Streams,
+    source: Source,
+    subscribers: SubscriberList,
+    readiness: Readiness,
+    static_path: Path,
+    descriptors: Descriptors | None = None,
+) -> tornado.web.Application:
+    """The application: the whole URL map. Tornado's compression stays off: it would hold back events."""
+    descriptors = descriptors or Descriptors.of_this_process()
+    common = {"cors": Cors(settings.cors_origin)}
+    files = {"path": str(static_path), **common}
+    stream = {
+        "settings": settings,
+        "streams": streams,
+        "source": source,
+        "subscribers": subscribers,
+        "readiness": readiness,
+        "framings": Framings(compress=settings.compression == "gzip"),
+        "descriptors": descriptors,
+        **common,
+    }
+    routes: list[Any] = [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
-        (r"/healthz", HealthHandler, serves),
-        (r"/readyz", ReadyHandler, {**serves, "descriptors": descriptors}),
-        (r".*", NotFoundHandler, serves),
+        (r"/healthz", HealthHandler, common),
+        (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
+        (r".*", NotFoundHandler, common),
     ]
-
-
-def application(
-    service: Service, static_path: Path, descriptors: Descriptors | None = None
-) -> tornado.web.Application:
-    """The application. Compression stays off: Tornado's would hold back a stream's events."""
-    urls = routes(service, static_path, descriptors or Descriptors.of_this_process())
-    return tornado.web.Application(urls, log_function=_log_request)
+    return tornado.web.Application(routes, log_function=_log_request)
 
 
 def _log_request(handler: tornado.web.RequestHandler) -> None:

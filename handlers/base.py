@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
 import tornado.web
 
-from brook.delivery.subscribers import SubscriberList
 from brook.errors import ClientError, NotFound
-from brook.feed import Feed
-from brook.settings import Settings
-from brook.source import Source
-from handlers.cors import cors_headers
+from handlers.cors import Cors
 
 log = logging.getLogger(__name__)
 
@@ -34,38 +29,29 @@ STATUS = {
 }
 
 
-@dataclass(slots=True)
-class Service:
-    """What the handlers serve; built in `server.py`."""
-
-    settings: Settings
-    source: Source
-    feed: Feed
-    subscribers: SubscriberList
-    draining: bool = False
-
-    def troubles(self) -> list[str]:
-        """Why new clients should go elsewhere just now; empty when they should not."""
-        return (["the server is stopping"] if self.draining else []) + self.feed.troubles()
-
-
-def problem(code: str, detail: str) -> dict[str, Any]:
+def problem(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
     """A problem document (RFC 9457)."""
-    status = STATUS[code]
     return {
-        "type": "about:blank", "title": status.phrase, "status": status.value, "code": code, "detail": detail
-    }  # fmt: skip
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "code": code,
+        "detail": detail,
+    }
+
+
+def problem_of(error: ClientError) -> dict[str, Any]:
+    """The problem document for a client's error."""
+    return problem(STATUS[error.code], error.code, str(error))
 
 
 class ProblemHandler(tornado.web.RequestHandler):
     """Answers errors with problem documents, and preflights with 204."""
 
-    service: Service
     allowed_methods = "GET, OPTIONS"
 
-    def initialize(self, service: Service) -> None:
-        """Take what `server.py` has built."""
-        self.service = service
+    def initialize(self, cors: Cors) -> None:
+        self._cors = cors
 
     def prepare(self) -> None:
         """Set what every answer has. Not in `set_default_headers`, which runs before `initialize`."""
@@ -82,16 +68,12 @@ class ProblemHandler(tornado.web.RequestHandler):
         self._common_headers()
         self.set_header("Content-Type", "application/problem+json")
         if isinstance(error, ClientError):
-            body = problem(error.code, str(error))
+            body = problem_of(error)
             self.set_status(body["status"])
         else:
             status = HTTPStatus(status_code)
             code = "not-found" if status == HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "-")
-            detail = "the log of the server says more" if status >= 500 else status.description
-            body = {
-                "type": "about:blank", "title": status.phrase, "status": status.value, "code": code,
-                "detail": detail,
-            }  # fmt: skip
+            body = problem(status, code, "see the server log" if status >= 500 else status.description)
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", self.allowed_methods)
         self.finish(json.dumps(body))
@@ -110,7 +92,7 @@ class ProblemHandler(tornado.web.RequestHandler):
     def _common_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("X-Content-Type-Options", "nosniff")
-        for name, value in cors_headers(self.service.settings, self.request.headers.get("Origin")).items():
+        for name, value in self._cors.headers(self.request.headers.get("Origin")).items():
             self.set_header(name, value)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.delivery.subscriber import WRITE_BYTES, Buffer, Socket, Wrap
+from brook.delivery.connection import Buffer, Socket
+from brook.delivery.subscriber import WRITE_BYTES
 from handlers.framing import Framing
 
 # SO_LINGER for no time at all (socket(7)).
@@ -26,7 +27,7 @@ class StreamConnection:
     these and their streams. Raises StreamClosedError when the client has left already.
     """
 
-    __slots__ = ("_drained", "_gone", "_head", "_stream", "end", "socket", "wrap")
+    __slots__ = ("_drained", "_gone", "_head", "_stream", "framing", "socket")
 
     def __init__(self, stream: IOStream, head: bytes, framing: Framing) -> None:
         if stream.closed():
@@ -36,8 +37,7 @@ class StreamConnection:
         self.socket: Socket = stream.socket
         self._drained: Callable[[], None] = _nothing
         self._gone: Callable[[], None] = _nothing
-        self.wrap: Wrap = framing.wrap
-        self.end = framing.end
+        self.framing = framing
 
     def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
         """Call back when a write is through, and once when the client has left.

@@ -8,10 +8,9 @@ and flushed, so that the same bytes are right for every client, whatever it had 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
-
-from brook.delivery.subscriber import Wrap
 
 # RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system. Sent once a connection.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -26,51 +25,7 @@ _REMEMBERED_PIECES = 64
 _REMEMBERED_BYTES = range(4096, 128 * 1024)
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """What begins the body, what wraps each piece of it, and what ends it."""
-
-    start: bytes
-    wrap: Wrap
-    end: bytes
-    headers: tuple[tuple[str, str], ...]
-
-
-class Framings:
-    """The four framings, and the choice among them."""
-
-    def __init__(self, *, compress: bool) -> None:
-        self._compress = compress
-        remembered = lru_cache(_REMEMBERED_PIECES)(deflated)
-
-        def deflate(data: bytes) -> bytes:
-            return remembered(data) if len(data) in _REMEMBERED_BYTES else deflated(data)
-
-        def deflate_chunked(data: bytes) -> bytes:
-            return chunked(deflate(data))
-
-        close = (("Connection", "close"),)
-        chunks = (("Connection", "keep-alive"), ("Transfer-Encoding", "chunked"))
-        gzip = (("Content-Encoding", "gzip"),)
-        self._bare = Framing(b"", bare, b"", close)
-        self._chunked = Framing(b"", chunked, b"0\r\n\r\n", chunks)
-        self._gzip_bare = Framing(GZIP_HEADER, deflate, b"", close + gzip)
-        self._gzip_chunked = Framing(chunked(GZIP_HEADER), deflate_chunked, b"0\r\n\r\n", chunks + gzip)
-
-    def choose(self, http_version: str, accept_encoding: str) -> Framing:
-        """The framing for a request. HTTP/1.0 knows no chunks: the end of the connection ends the body."""
-        compress = self._compress and accepts_gzip(accept_encoding)
-        if http_version == "HTTP/1.0":
-            return self._gzip_bare if compress else self._bare
-        return self._gzip_chunked if compress else self._chunked
-
-
-def bare(data: bytes) -> bytes:
-    """The bytes as they are."""
-    return data
-
-
-def chunked(data: bytes) -> bytes:
+def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -79,6 +34,62 @@ def deflated(data: bytes) -> bytes:
     """One piece as deflate blocks that refer to nothing before them and wait for nothing after them."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
     return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a body begins, how each piece is wrapped, and how it ends. Equal framings make equal bytes."""
+
+    chunked: bool
+    compressed: bool
+    _deflate: Callable[[bytes], bytes] = field(default=deflated, compare=False, repr=False)
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The response headers that announce the framing."""
+        chunks = (("Connection", "keep-alive"), ("Transfer-Encoding", "chunked"))
+        gzip = (("Content-Encoding", "gzip"),)
+        return (chunks if self.chunked else (("Connection", "close"),)) + (gzip if self.compressed else ())
+
+    @property
+    def start(self) -> bytes:
+        """The bytes that begin the body."""
+        if not self.compressed:
+            return b""
+        return chunk(GZIP_HEADER) if self.chunked else GZIP_HEADER
+
+    @property
+    def end(self) -> bytes:
+        """The bytes that end the body. A bare body ends with its connection."""
+        return b"0\r\n\r\n" if self.chunked else b""
+
+    def wrap(self, data: bytes) -> bytes:
+        """Frame one piece of the body."""
+        if self.compressed:
+            data = self._deflate(data)
+        return chunk(data) if self.chunked else data
+
+
+class Framings:
+    """The choice among the four framings, and the compressed pieces that are sent again and again."""
+
+    def __init__(self, *, compress: bool) -> None:
+        self._compress = compress
+        remembered = lru_cache(_REMEMBERED_PIECES)(deflated)
+
+        def deflate(data: bytes) -> bytes:
+            return remembered(data) if len(data) in _REMEMBERED_BYTES else deflated(data)
+
+        self._all = {
+            (chunked, compressed): Framing(chunked, compressed, deflate)
+            for chunked in (False, True)
+            for compressed in (False, True)
+        }
+
+    def choose(self, http_version: str, accept_encoding: str) -> Framing:
+        """The framing for a request. HTTP/1.0 has no chunks: the end of the connection ends the body."""
+        compress = self._compress and accepts_gzip(accept_encoding)
+        return self._all[http_version != "HTTP/1.0", compress]
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

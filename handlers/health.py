@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from handlers.base import STATUS, ProblemHandler, Service
+from brook.readiness import Readiness
+from handlers.base import STATUS, ProblemHandler
+from handlers.cors import Cors
 from handlers.descriptors import Descriptors
 
 
@@ -28,18 +30,20 @@ class ReadyHandler(ProblemHandler):
 
     allowed_methods = "GET, HEAD, OPTIONS"
 
+    def initialize(  # type: ignore[override]
+        self, cors: Cors, readiness: Readiness, descriptors: Descriptors
+    ) -> None:
+        super().initialize(cors)
+        self._readiness = readiness
+        self._descriptors = descriptors
+
     def head(self) -> None:
         """The same without its body."""
         self.get()
 
-    def initialize(self, service: Service, descriptors: Descriptors) -> None:  # type: ignore[override]
-        """Take what `server.py` has built."""
-        super().initialize(service)
-        self._descriptors = descriptors
-
     def get(self) -> None:
         """200, or 503 with the reasons."""
-        reasons = self.service.troubles() + self._descriptors.reasons()
+        reasons = self._readiness.reasons() + self._descriptors.reasons()
         self.set_header("Cache-Control", "no-store")
         self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)
         self.finish({"ready": not reasons, "reasons": reasons})

@@ -7,7 +7,8 @@ from typing import Any
 
 import tornado.web
 
-from handlers.base import ProblemHandler, Service
+from handlers.base import ProblemHandler
+from handlers.cors import Cors
 
 # Whatever a document holds, nothing in it can run, and nothing but the page's own files is loaded.
 CONTENT_SECURITY_POLICY = (
@@ -21,9 +22,8 @@ class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
 
     allowed_methods = "GET, HEAD, OPTIONS"
 
-    def initialize(self, service: Service, **kwargs: Any) -> None:  # type: ignore[override]
-        """Take what `server.py` has built, and where the files are."""
-        ProblemHandler.initialize(self, service)
+    def initialize(self, cors: Cors, **kwargs: Any) -> None:  # type: ignore[override]
+        ProblemHandler.initialize(self, cors)
         tornado.web.StaticFileHandler.initialize(self, **kwargs)
 
     def parse_url_path(self, url_path: str) -> str:

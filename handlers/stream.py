@@ -15,11 +15,16 @@ from tornado.iostream import StreamClosedError
 from brook import sse
 from brook.delivery.replay import SINCE_CHARACTERS
 from brook.delivery.subscriber import Subscriber
-from brook.errors import Draining, InvalidId, InvalidParameter, NotReady, WillPass
+from brook.delivery.subscribers import SubscriberList
+from brook.errors import InvalidId, InvalidParameter, Unavailable
 from brook.event import Position, Reset, ResetReason
-from handlers.base import ProblemHandler, Service, problem
+from brook.readiness import Readiness
+from brook.settings import Settings
+from brook.source import Source
+from brook.streams import Streams
+from handlers.base import ProblemHandler, problem_of
 from handlers.connection import StreamConnection, descriptor
-from handlers.cors import cors_headers
+from handlers.cors import Cors
 from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 
@@ -38,36 +43,48 @@ class StreamHandler(ProblemHandler):
     """Opens an event stream. Lives for the request only: the list goes on with the socket."""
 
     def initialize(  # type: ignore[override]
-        self, service: Service, framings: Framings, descriptors: Descriptors
+        self,
+        cors: Cors,
+        settings: Settings,
+        streams: Streams,
+        source: Source,
+        subscribers: SubscriberList,
+        readiness: Readiness,
+        framings: Framings,
+        descriptors: Descriptors,
     ) -> None:
-        """Take what `server.py` has built, and how to put it on the wire."""
-        super().initialize(service)
+        super().initialize(cors)
+        self._configuration = settings
+        self._streams = streams
+        self._source = source
+        self._subscribers = subscribers
+        self._readiness = readiness
         self._framings = framings
         self._descriptors = descriptors
 
     def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from where the client was cut off."""
-        service = self.service
         parameters = self._parameters()
         since, reset = self._since(parameters.pop("since", ["now"]))
-        subscription = service.source.subscription(stream, parameters)
+        subscription = self._streams.subscription(stream, parameters)
         try:
-            self._check_ready()
-        except WillPass as error:
-            self._come_again(error)
+            self._readiness.check()
+            self._descriptors.check(descriptor(self.request))
+        except Unavailable as error:
+            self._retry_later(error)
             return
         try:
             connection = self._take_over()
-            subscriber = Subscriber(subscription, connection)
+            subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes)
             connection.watch(
-                drained=partial(service.subscribers.drained, subscriber),
-                gone=partial(service.subscribers.remove, subscriber),
+                drained=partial(self._subscribers.drained, subscriber),
+                gone=partial(self._subscribers.remove, subscriber),
             )
         except StreamClosedError:
             return
         try:
-            service.subscribers.add(subscriber, since, reset)
-            service.source.welcome(subscription, since)
+            self._subscribers.add(subscriber, since, reset)
+            self._source.joined(subscription, since)
         except BaseException:
             # Tornado answers no more for a socket that it gave away: the client would wait for ever.
             connection.close()
@@ -84,7 +101,7 @@ class StreamHandler(ProblemHandler):
         if not header:
             return self._position(values[0]), None
         try:
-            return self.service.source.position(header), None
+            return self._source.position(header), None
         except InvalidId:
             return None, Reset(ResetReason.INVALID_ID, since=header[:SINCE_CHARACTERS])
 
@@ -100,9 +117,9 @@ class StreamHandler(ProblemHandler):
                 raise InvalidParameter(f"since={text[:50]!r} is not an RFC 3339 time") from None
             if time.tzinfo is None:
                 raise InvalidParameter(f"since={text[:50]!r} needs a time zone, such as Z")
-            return self.service.source.moment(time)
+            return self._source.position_at(time)
         try:
-            return self.service.source.position(text)
+            return self._source.position(text)
         except InvalidId as error:
             raise InvalidId(
                 f"since takes now, an id that a stream gave, or a time such as 2026-11-22T06:00:00Z: {error}"
@@ -118,19 +135,12 @@ class StreamHandler(ProblemHandler):
                 raise InvalidParameter(f"the parameter {name[:50]!r} is not UTF-8") from None
         return parameters
 
-    def _check_ready(self) -> None:
-        if self.service.draining:
-            raise Draining("the server is stopping; another one may take over")
-        if not self.service.feed.running:
-            raise NotReady("; ".join(self.service.feed.troubles()))
-        self._descriptors.check(descriptor(self.request))
-
-    def _come_again(self, error: WillPass) -> None:
+    def _retry_later(self, error: Unavailable) -> None:
         """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
-        data = json.dumps(problem(error.code, str(error)))
-        frame = sse.farewell("problem", data, self.service.settings.jittered_retry_ms())
+        data = json.dumps(problem_of(error))
+        frame = sse.farewell("problem", data, self._configuration.jittered_retry_ms())
         # The client shall come to another server, if there is one: not back through this connection.
         self.set_header("Connection", "close")
         connection: Any = self.request.connection
@@ -139,9 +149,9 @@ class StreamHandler(ProblemHandler):
 
     def _take_over(self) -> StreamConnection:
         """Detach the socket from Tornado. From here on, this project frames the body itself."""
-        request, settings = self.request, self.service.settings
+        request = self.request
         framing = self._framings.choose(request.version, request.headers.get("Accept-Encoding", ""))
-        headers = STREAM_HEADERS | cors_headers(settings, request.headers.get("Origin"))
+        headers = STREAM_HEADERS | self._cors.headers(request.headers.get("Origin"))
         lines = ["HTTP/1.1 200 OK", f"Date: {format_timestamp(time.time())}", "Vary: Accept-Encoding"]
         lines += (f"{name}: {value}" for name, value in (*headers.items(), *framing.headers))
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()

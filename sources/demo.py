@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import heapq
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 
 from brook.errors import InvalidId
 from brook.event import Batch, Event, Position
@@ -31,15 +30,9 @@ class DemoSource(Source):
 
     def __init__(self, script: tuple[tuple[float, str, str], ...] = SCRIPT) -> None:
         self._script = script
-        self._audiences = itertools.count(1)
         self._due: list[tuple[float, int, int, Event]] = []
         self._order = itertools.count()
         self._more = asyncio.Event()
-
-    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
-        """A hearing of one's own; there is nothing to choose."""
-        plain = super().subscription(stream, parameters)
-        return dataclasses.replace(plain, audience=next(self._audiences))
 
     def position(self, id: str) -> Position:
         """A line of the script."""
@@ -47,12 +40,12 @@ class DemoSource(Source):
             return Position(id, id)
         raise InvalidId(f"the demo has no event {id!r}")
 
-    def welcome(self, subscription: Subscription, since: Position | None) -> None:
+    def joined(self, subscription: Subscription, since: Position | None) -> None:
         """Start the script for a client, or take it up after the line it has had."""
         now = time.monotonic()
         heard = [id for _, id, _ in self._script].index(since.id) + 1 if since else 0
         for delay, id, data in self._script[heard:]:
-            due = (now + delay, next(self._order), subscription.audience, Event(id, data))
+            due = (now + delay, next(self._order), subscription.recipient, Event(id, data))
             heapq.heappush(self._due, due)
         self._more.set()
 
@@ -60,8 +53,8 @@ class DemoSource(Source):
         """Each line when it is due, addressed to its client."""
         while True:
             while self._due and self._due[0][0] <= time.monotonic():
-                _, _, audience, event = heapq.heappop(self._due)
-                yield Batch((event,), audience=audience)
+                _, _, recipient, event = heapq.heappop(self._due)
+                yield Batch((event,), recipient=recipient)
             self._more.clear()
             wait = self._due[0][0] - time.monotonic() if self._due else None
             try:

@@ -17,8 +17,6 @@ import tornado.netutil
 
 from brook.delivery.subscriber import State, Subscriber
 from brook.event import Batch, Event
-from handlers import application
-from tests.processes import ROOT
 from tests.raw_client import Parser, RawClient
 from tests.test_handlers import build_service
 from tests.test_history import after, events, key
@@ -38,7 +36,7 @@ class Server:
         self.service = build_service(**options)
         self.list = self.service.subscribers
         self.number = 100
-        self.http = tornado.httpserver.HTTPServer(application(self.service, ROOT / "static"))
+        self.http = tornado.httpserver.HTTPServer(self.service.app)
         [bound] = tornado.netutil.bind_sockets(0, "127.0.0.1")
         self.port = bound.getsockname()[1]
         self.http.add_socket(bound)
@@ -57,13 +55,13 @@ class Server:
 
     def subscribers(self) -> list[Subscriber]:
         """All of them, the one that joined last at the end."""
-        return list(self.list._all)
+        return list(self.list)
 
 
 @asynccontextmanager
 async def serving(**options) -> AsyncIterator[Server]:
     server = Server(**options)
-    keeper = asyncio.create_task(server.list.keep())
+    keeper = asyncio.create_task(server.service.keeper.run())
     try:
         yield server
     finally:
@@ -173,12 +171,12 @@ def test_client_that_vanishes_while_much_waits_for_it_is_forgotten(leave):
         await client.say(REQUEST)
         await client.read_until(b"\n\n")
         mine = server.subscribers()[-1]
-        while not mine.queue:
+        while not mine.queued_bytes:
             server.publish(1, QUARTER_MEGABYTE)
             await asyncio.sleep(0)
         leave(client)
         await until(lambda: mine.state is State.GONE)
-        assert not mine.queue
+        assert not mine.queued_bytes
 
     scenario_with(scenario)
 

@@ -14,6 +14,7 @@ import pytest
 
 from brook.errors import InvalidId
 from brook.feed import Feed
+from brook.streams import SingleStream
 from sources.demo import SCRIPT, DemoSource
 from tests.processes import ROOT
 from tests.raw_client import RawClient, Received
@@ -28,12 +29,13 @@ class Play:
     def __init__(self, script: tuple[tuple[float, str, str], ...]) -> None:
         self.brook = Brook()
         self.source = DemoSource(script)
+        self.streams = SingleStream(private=True)
         self.feed = Feed(self.source, self.brook.list)
 
     def connect(self, last_id: str = "") -> Client:
         since = self.source.position(last_id) if last_id else None
-        client = self.brook.connect(since, subscription=self.source.subscription(None, {}))
-        self.source.welcome(client.subscriber.subscription, since)
+        client = self.brook.connect(since, subscription=self.streams.subscription(None, {}))
+        self.source.joined(client.subscriber.subscription, since)
         return client
 
 

@@ -39,7 +39,7 @@ from pymongo.errors import OperationFailure
 import server
 from brook import errors
 from brook.changes import documents
-from brook.delivery.subscriber import Bye
+from brook.delivery.subscriber import CloseReason
 from brook.event import ResetReason
 from brook.parameters import PARAMETERS
 from brook.settings import Settings
@@ -233,7 +233,7 @@ def test_every_reason_of_a_reset_is_documented():
 
 def test_every_goodbye_is_documented():
     # The other two are only in the log: there is nobody to say it to.
-    said = set(Bye) - {Bye.CLIENT_LEFT, Bye.WRITE_TIMEOUT}
+    said = set(CloseReason) - {CloseReason.CLIENT_LEFT, CloseReason.WRITE_TIMEOUT}
     assert {row[0] for row in table(PROTOCOL, "reason \\|")} == said
 
 

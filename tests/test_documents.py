@@ -69,7 +69,7 @@ def change(operation: str, document: dict | None, raw: bytes | None = None) -> C
 
 
 def frame(event: Change) -> bytes:
-    return event.frame(Subscription())
+    return event.decode().frame(Subscription())
 
 
 # -- types -----------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ VALUES = [
 
 
 def test_renderings_of_one_change_are_bounded_however_many_wishes_there_are():
-    opened = change("insert", {"_id": 1, "text": "x" * 10_000}).open()
+    opened = change("insert", {"_id": 1, "text": "x" * 10_000}).decode()
     with traced_memory() as grown:
         for number in range(1000):
             assert opened.frame(Subscription(fields=Fields.parse(f"-x{number}")))

@@ -79,13 +79,13 @@ def test_reset_repeats_whatever_a_client_sent_without_letting_it_inject_anything
 
 
 def test_values_are_frozen():
-    for value, name in ((Batch(), "events"), (Position("a", "a"), "key"), (Subscription(), "audience")):
+    for value, name in ((Batch(), "events"), (Position("a", "a"), "key"), (Subscription(), "recipient")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, None)
 
 
 def test_equal_subscriptions_are_one_subscription():
-    assert len({Subscription(), Subscription(), Subscription(audience=1)}) == 2
+    assert len({Subscription(), Subscription(), Subscription(recipient=1)}) == 2
 
 
 # -- positions -------------------------------------------------------------------------------------

@@ -614,10 +614,10 @@ def test_gap_that_cannot_be_left_behind_at_once_is_trouble(forgetful, puddle, ca
 
         reading = asyncio.create_task(read())
         try:
-            await until(lambda: source.trouble is not None)
+            await until(lambda: source.interruption is not None)
             assert (interruptions(caplog), resets) == (["is interrupted"], [])
             proxy.restore()
-            await until(lambda: source.trouble is None)
+            await until(lambda: source.interruption is None)
             assert (interruptions(caplog), len(resets)) == (["is interrupted", "goes on"], 1)
         finally:
             reading.cancel()
@@ -650,7 +650,7 @@ def test_replay_that_cannot_begin_says_nothing_of_the_live_stream(shaky, pond, c
                 proxy.restore()
                 await asyncio.wait_for(beginning, 20)
                 assert not done
-                assert source.trouble is None
+                assert source.interruption is None
         finally:
             await source.close()
 

@@ -12,14 +12,15 @@ from bson import ObjectId
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brook.changes.change import Change, OpenChange
+from brook.changes.change import Change, DecodedChange
 from brook.delivery.groups import Group, Groups
+from brook.delivery.history import History
 from brook.delivery.subscriber import Subscriber
-from brook.event import Event, OpenEvent, Reset, ResetReason
+from brook.delivery.views import ChangeView
+from brook.event import DecodedEvent, Event, Reset, ResetReason
 from brook.query import Filter, index_keys
 from brook.subscription import Format, Subscription
-from handlers.framing import bare, chunked
-from tests.test_subscribers import FakeConnection
+from tests.test_subscribers import BARE, CHUNKED, FakeConnection
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 OID = ObjectId("5bfef740419aeed958bbfa1b")
@@ -45,25 +46,29 @@ def wanting(filter: dict | None = None, **wish: object) -> Subscription:
     return Subscription(filter=None if filter is None else Filter.parse(json.dumps(filter)), **wish)  # type: ignore[arg-type]
 
 
-def joined(groups: Groups, subscription: Subscription, wrap=bare) -> Subscriber:
-    subscriber = Subscriber(subscription, FakeConnection(wrap=wrap))
+def joined(groups: Groups, subscription: Subscription, framing=BARE) -> Subscriber:
+    subscriber = Subscriber(subscription, FakeConnection(framing=framing), 10**6)
     groups.join(subscriber, 0)
     return subscriber
 
 
-def scanned(groups: Groups, audience: int, events: Sequence[OpenEvent]) -> dict[Group, list[bytes]]:
+def scanned(groups: Groups, recipient: int, events: Sequence[DecodedEvent]) -> dict[Group, list[bytes]]:
     """What asking every group about every event gives: what the index must give too."""
     found: dict[Group, list[bytes]] = {}
-    for group in groups._groups.values():
-        if group.subscription.audience == audience:
+    for group in groups:
+        if group.subscription.recipient == recipient:
             frames = [frame for event in events if (frame := event.frame(group.subscription))]
             if frames:
                 found[group] = frames
     return found
 
 
+def view(subscription: Subscription) -> ChangeView:
+    return ChangeView(subscription, History(0, 0))
+
+
 def nothing_remains(groups: Groups) -> bool:
-    return not groups._groups and not groups._scanned and not groups._indexed and not groups
+    return not groups and groups.index_entries == 0
 
 
 # -- against scanning everything -------------------------------------------------------------------
@@ -106,7 +111,7 @@ wanted_ids = st.lists(scalars, min_size=1, max_size=3).map(
 )
 subscriptions = st.builds(
     Subscription,
-    audience=st.sampled_from([0, 0, 0, 0, 1, 2]),
+    recipient=st.sampled_from([0, 0, 0, 0, 1, 2]),
     namespaces=st.none() | st.sets(st.sampled_from(["brook.a", "brook.b"]), min_size=1).map(frozenset),
     operations=st.none()
     | st.sets(st.sampled_from(["insert", "delete", "update"]), min_size=1).map(frozenset),
@@ -150,14 +155,14 @@ others = st.sampled_from(
     batches=[(0, [change("insert", {"_id": 1, "a": [1, 2], "b": 2})])], leaving=None,
 )  # fmt: skip
 def test_index_finds_exactly_those_that_scanning_everything_finds(wanted, batches, leaving):
-    groups = Groups()
+    groups = Groups(view)
     members = [joined(groups, subscription) for subscription in wanted]
     if leaving is not None:
         leaving.shuffle(members)
-    for audience, events in batches:
-        opened = [event.open() for event in events]
-        found = dict(groups.deliveries(audience, opened))
-        assert found == scanned(groups, audience, opened)
+    for recipient, events in batches:
+        opened = [event.decode() for event in events]
+        found = dict(groups.deliveries(recipient, opened))
+        assert found == scanned(groups, recipient, opened)
         if leaving is not None and members:
             groups.leave(members.pop())
     for member in members:
@@ -171,22 +176,22 @@ def test_index_finds_exactly_those_that_scanning_everything_finds(wanted, batche
     wanted=st.lists(subscriptions, min_size=8, max_size=8),
 )
 def test_whoever_comes_and_goes_the_index_knows_who_is_there(steps, wanted):
-    groups = Groups()
+    groups = Groups(view)
     here: dict[int, list[Subscriber]] = {}
     for number, comes in steps:
         if comes:
             here.setdefault(number, []).append(
-                joined(groups, wanted[number], wrap=bare if number % 2 else chunked)
+                joined(groups, wanted[number], framing=BARE if number % 2 else CHUNKED)
             )
         elif here.get(number):
             groups.leave(here[number].pop())
         expected = {wanted[number] for number, members in here.items() if members}
-        assert set(groups._groups) == expected
-        for group in groups._groups.values():
+        assert {group.subscription for group in groups} == expected
+        for group in groups:
             there = sum(
                 len(members) for number, members in here.items() if wanted[number] == group.subscription
             )
-            assert sum(map(len, group.members.values())) == there
+            assert sum(map(len, group.fanouts.values())) == there
     for members in here.values():
         for member in members:
             groups.leave(member)
@@ -201,13 +206,13 @@ class Asked:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.subscriptions: list[Subscription] = []
-        frame = OpenChange.frame
+        frame = DecodedChange.frame
 
-        def count(change: OpenChange, subscription: Subscription) -> bytes:
+        def count(change: DecodedChange, subscription: Subscription) -> bytes:
             self.subscriptions.append(subscription)
             return frame(change, subscription)
 
-        monkeypatch.setattr(OpenChange, "frame", count)
+        monkeypatch.setattr(DecodedChange, "frame", count)
 
 
 @pytest.fixture
@@ -216,15 +221,15 @@ def asked(monkeypatch) -> Asked:
 
 
 def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
-    groups = Groups()
+    groups = Groups(view)
     members = [joined(groups, wanting({"owner": number})) for number in range(10_000)]
     asked.subscriptions.clear()
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 4711}).open()]))
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 4711}).decode()]))
     assert asked.subscriptions == [members[4711].subscription]
     assert [group.subscription for group in found] == [members[4711].subscription]
 
     asked.subscriptions.clear()
-    many = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).open()]))
+    many = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).decode()]))
     assert {group.subscription for group in many} == {members[7].subscription, members[8].subscription}
     assert len(asked.subscriptions) == 2
 
@@ -235,7 +240,7 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
         {"_id": 4, "owner": None},
         {"_id": 5, "owner": {"owner": 1}},
     ]
-    assert dict(groups.deliveries(0, [change("insert", document).open() for document in nobody])) == {}
+    assert dict(groups.deliveries(0, [change("insert", document).decode() for document in nobody])) == {}
     assert asked.subscriptions == []
 
 
@@ -252,14 +257,14 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
     ids=["in", "and a range", "dotted, in $and", "the condition with the fewest values", "eq"],
 )  # fmt: skip
 def test_whatever_has_an_equality_is_looked_up(asked, filters, document):
-    groups = Groups()
+    groups = Groups(view)
     members = [joined(groups, wanting(filter)) for filter in filters]
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, **document}).open()]))
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, **document}).decode()]))
     assert [group.subscription for group in found] == [members[5].subscription] == asked.subscriptions
 
 
 def test_ids_are_looked_up_also_for_deletes_and_for_documents_that_are_gone(asked):
-    groups = Groups()
+    groups = Groups(view)
     members = [
         joined(
             groups, Subscription(ids=frozenset(index_keys({"_id": number}, "_id")), format=Format.ENVELOPE)
@@ -267,33 +272,33 @@ def test_ids_are_looked_up_also_for_deletes_and_for_documents_that_are_gone(aske
         for number in range(1000)
     ]
     events = [change("delete", None, id=5), change("update", None, id=6), change("insert", {"_id": 7})]
-    found = dict(groups.deliveries(0, [event.open() for event in events]))
+    found = dict(groups.deliveries(0, [event.decode() for event in events]))
     expected = [members[number].subscription for number in (5, 6, 7)]
     assert asked.subscriptions == expected
     assert [group.subscription for group in found] == expected
 
 
 def test_batch_is_asked_about_once_a_group_however_many_are_in_it(asked):
-    groups = Groups()
+    groups = Groups(view)
     for number in range(300):
-        joined(groups, wanting({"owner": number % 3}), wrap=bare if number % 2 else chunked)
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 2}).open() for _ in range(10)]))
+        joined(groups, wanting({"owner": number % 3}), framing=BARE if number % 2 else CHUNKED)
+    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 2}).decode() for _ in range(10)]))
     assert len(asked.subscriptions) == 10
     assert [len(frames) for frames in found.values()] == [10]
 
 
 def test_nothing_is_rendered_before_its_turn(asked):
-    groups = Groups()
+    groups = Groups(view)
     for number in range(100):
         joined(groups, wanting({"size": {"$gte": -number}}))
-    deliveries = groups.deliveries(0, [change("insert", {"_id": 1, "size": 2}).open() for _ in range(10)])
+    deliveries = groups.deliveries(0, [change("insert", {"_id": 1, "size": 2}).decode() for _ in range(10)])
     next(deliveries)
     assert len(asked.subscriptions) == 10
     assert len(list(deliveries)) == 99
 
 
 def test_reset_concerns_those_too_whom_an_index_finds():
-    groups = Groups()
+    groups = Groups(view)
     members = [
         joined(groups, wanting(filter)) for filter in ({"owner": 1}, {"_id": 5}, {"a": {"$in": []}}, {}, None)
     ]
@@ -302,12 +307,12 @@ def test_reset_concerns_those_too_whom_an_index_finds():
 
 
 def test_counts_are_those_of_the_time_in_which_a_subscriber_was_there():
-    groups = Groups()
+    groups = Groups(view)
     first = joined(groups, wanting({"owner": 1}))
-    members = groups.of(first)
+    members = groups.fanout_of(first)
     members.events, members.bytes = 5, 500
     second = joined(groups, wanting({"owner": 1.0}))
-    assert groups.of(second) is members
+    assert groups.fanout_of(second) is members
     members.events, members.bytes = 7, 700
     groups.leave(first)
     groups.leave(second)

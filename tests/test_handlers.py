@@ -9,23 +9,27 @@ import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from unittest import mock
 from urllib.parse import quote
 
 import pytest
+import tornado.web
 from tornado.httpclient import HTTPRequest, HTTPResponse
 
 from brook.delivery.history import History
+from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
-from brook.delivery.subscriber import Bye
+from brook.delivery.subscriber import CloseReason
 from brook.delivery.subscribers import SubscriberList
 from brook.errors import InvalidId
 from brook.event import Batch, Position
 from brook.feed import Feed
+from brook.readiness import Readiness
 from brook.settings import Settings
+from brook.streams import SingleStream
 from handlers import application
-from handlers.base import Service
 from tests.processes import ROOT
 from tests.raw_client import Parser, RawClient, Received
 from tests.test_history import after, at, events, key
@@ -76,19 +80,35 @@ def options() -> dict:
     return {}
 
 
+@dataclass(slots=True)
+class Service:
+    """A server without MongoDB, and what is in it."""
+
+    settings: Settings
+    source: NumberedLog
+    feed: Feed
+    subscribers: SubscriberList
+    keeper: Keeper
+    readiness: Readiness
+    app: tornado.web.Application
+
+
 def build_service(**options) -> Service:
-    """What the handlers serve: a log of 100 events, the last ten in memory too."""
+    """A log of 100 events, the last ten in memory too."""
     settings = Settings(**options)
     history = History(settings.history_max_bytes, settings.history_seconds)
-    subscribers = SubscriberList(settings, history)
     source = NumberedLog(events(1, 100))
-    Replayer(source, subscribers, history, settings.replay_cursors)
+    subscribers = SubscriberList(settings, history, Replayer(source, history, settings.replay_cursors))
     subscribers.publish(Batch(checkpoint=after(90), restarted=True))
     subscribers.publish(Batch(tuple(source.log[90:]), after(100)))
     feed = Feed(source, subscribers)
     feed.running = True
     feed.started.set()
-    return Service(settings, source, feed, subscribers)
+    readiness = Readiness(feed)
+    app = application(settings, SingleStream(), source, subscribers, readiness, ROOT / "static")
+    return Service(
+        settings, source, feed, subscribers, Keeper(settings, history, subscribers), readiness, app
+    )
 
 
 @pytest.fixture
@@ -98,7 +118,7 @@ def service(options) -> Service:
 
 @pytest.fixture
 def app(service):
-    return application(service, ROOT / "static")
+    return service.app
 
 
 @pytest.fixture
@@ -120,7 +140,7 @@ def stream(fetch, service):
         answer = asyncio.ensure_future(fetch(path, **options))
         await until(lambda: len(service.subscribers) or answer.done())
         service.subscribers.publish(Batch(tuple(events(101, 101))))
-        await service.subscribers.close(Bye.SHUTDOWN, 10)
+        await service.keeper.drain(CloseReason.SHUTDOWN, 10)
         return await answer
 
     return read
@@ -209,7 +229,7 @@ async def test_http_1_0_gets_the_bare_body_and_its_end_by_the_end_of_the_connect
         assert client.headers == named
         assert await client.read()
         assert client.raw == OPENING
-        await service.subscribers.close(Bye.SHUTDOWN, 10)
+        await service.keeper.drain(CloseReason.SHUTDOWN, 10)
         while await client.read():
             pass
         assert client.events[-1].event == "bye"
@@ -219,7 +239,7 @@ async def test_http_1_0_gets_the_bare_body_and_its_end_by_the_end_of_the_connect
 async def test_chunked_body_is_ended_as_it_should(http_port, http_server, service):
     with closing(await RawClient(http_port).connect()) as client:
         await client.opened()
-        await service.subscribers.close(Bye.SHUTDOWN, 10)
+        await service.keeper.drain(CloseReason.SHUTDOWN, 10)
         while await client.read():
             pass
         assert client.events[-1].event == "bye"
@@ -258,7 +278,7 @@ async def test_compressed_chunks_are_read_by_a_client_that_knows_nothing_of_us(f
     await until(lambda: b"".join(pieces) == OPENING)
     service.subscribers.publish(Batch(tuple(events(101, 101))))
     await until(lambda: b"".join(pieces) == OPENING + b"id: 000101\ndata: xxxxxxxxxx\n\n")
-    await service.subscribers.close(Bye.SHUTDOWN, 10)
+    await service.keeper.drain(CloseReason.SHUTDOWN, 10)
     await asyncio.wait([answer])
     # A checksum of all that one client had would have to be made for that client alone, so there is
     # none at the end: this client says so, once it has everything.
@@ -420,7 +440,7 @@ async def test_files_outside_of_the_static_folder_are_not_served(http_port, http
 @gen_test
 async def test_fault_of_ours_says_nothing_of_what_is_inside(fetch, caplog):
     response = await fetch("/stream?since=a%20bug")
-    assert is_problem(response, 500, "internal-server-error", "the log of the server says more")
+    assert is_problem(response, 500, "internal-server-error", "see the server log")
     assert b"swordfish" not in response.body
     assert "swordfish" in caplog.text
 
@@ -429,7 +449,7 @@ async def test_fault_of_ours_says_nothing_of_what_is_inside(fetch, caplog):
 async def test_fault_of_ours_after_the_socket_was_taken_over_ends_the_connection(
     http_port, http_server, service, caplog
 ):
-    with mock.patch.object(service.source, "welcome", side_effect=RuntimeError("a bug of ours")):
+    with mock.patch.object(service.source, "joined", side_effect=RuntimeError("a bug of ours")):
         async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
             await reader.read()
     assert "a bug of ours" in caplog.text
@@ -500,7 +520,7 @@ async def test_problems_can_be_read_by_the_allowed_origin_too(fetch):
 
 @gen_test
 async def test_health_is_good_while_the_process_works(fetch, service):
-    service.draining = True
+    service.readiness.drain()
     service.feed.running = False
     response = await fetch("/healthz")
     assert (response.code, json.loads(response.body)) == (200, {"status": "ok"})
@@ -517,17 +537,17 @@ async def test_ready_says_yes_or_why_not(fetch, service):
         return response.code, json.loads(response.body)
 
     assert await ask() == (200, {"ready": True, "reasons": []})
-    service.source.trouble = "the database does not answer"
+    service.source.interruption = "the database does not answer"
     assert await ask() == (503, {"ready": False, "reasons": ["the database does not answer"]})
-    service.source.trouble = None
+    service.source.interruption = None
     assert (await ask())[0] == 200
-    service.draining = True
-    assert await ask() == (503, {"ready": False, "reasons": ["the server is stopping"]})
-    service.draining = False
     service.feed.running = False
     assert await ask() == (503, {"ready": False, "reasons": ["the feed has stopped"]})
     service.feed.started.clear()
     assert await ask() == (503, {"ready": False, "reasons": ["the history is being filled"]})
+    service.readiness.drain()
+    reasons = ["the server is stopping", "the history is being filled"]
+    assert await ask() == (503, {"ready": False, "reasons": reasons})
 
 
 # -- not now ---------------------------------------------------------------------------------------
@@ -538,7 +558,8 @@ async def test_ready_says_yes_or_why_not(fetch, service):
 async def test_what_will_pass_is_a_short_stream_as_any_other_status_would_stop_a_browser(
     fetch, service, code
 ):
-    service.draining = code == "draining"
+    if code == "draining":
+        service.readiness.drain()
     service.feed.running = code != "not-ready"
     retries = set()
     for _ in range(10):
@@ -565,7 +586,7 @@ async def test_what_will_pass_is_a_short_stream_as_any_other_status_would_stop_a
 async def test_what_will_pass_ends_the_connection_so_that_the_client_may_come_to_another_server(
     http_port, http_server, service
 ):
-    service.draining = True
+    service.readiness.drain()
     async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
         answer = await reader.read()
     assert b"\r\nConnection: close\r\n" in answer

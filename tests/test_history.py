@@ -7,6 +7,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from unittest import mock
 
 import pytest
@@ -33,18 +34,19 @@ class Clock:
         return self.now
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Counted(Event):
     """An event that counts how often it is rendered."""
 
-    __slots__ = ("renders",)
+    rendered: list[Subscription] = field(default_factory=list)
 
-    def __init__(self, id: str, data: str = "") -> None:
-        super().__init__(id, data)
-        self.renders = 0
+    @property
+    def renders(self) -> int:
+        return len(self.rendered)
 
-    def frame(self, subscription: Subscription) -> bytes:
-        self.renders += 1
-        return super().frame(subscription)
+    def render(self, subscription: Subscription) -> bytes:
+        self.rendered.append(subscription)
+        return Event.render(self, subscription)
 
 
 class Unwanted(Event):
@@ -52,8 +54,8 @@ class Unwanted(Event):
 
     __slots__ = ()
 
-    def frame(self, subscription: Subscription) -> bytes:
-        return b""
+    def matches(self, subscription: Subscription) -> bool:
+        return False
 
 
 @contextmanager
@@ -299,8 +301,8 @@ def test_different_subscriptions_do_not_share():
     kept = started()
     happened = events(1, 10)
     kept.append(happened)
-    for audience in range(5):
-        rest(kept, after(0), Subscription(audience=audience))
+    for recipient in range(5):
+        rest(kept, after(0), Subscription(recipient=recipient))
     assert {event.renders for event in happened} == {5}
 
 
@@ -334,8 +336,8 @@ def test_rendered_frames_are_bounded_however_many_subscriptions_there_are(kind):
     kept.append([kind(key(number), "x") for number in range(1, 257)])
     kept.read(after(0).key, EVERYTHING)
     with traced_memory() as grown:
-        for audience in range(1, 1000):
-            kept.read(after(0).key, Subscription(audience=audience))
+        for recipient in range(1, 1000):
+            kept.read(after(0).key, Subscription(recipient=recipient))
         # A quarter of the bound in frames, which are small here, and several times that for the objects.
         assert grown() < MEGABYTE
 
@@ -360,7 +362,7 @@ def test_decoded_block_is_forgotten_with_the_block():
     class Decoded(Event):
         __slots__ = ()
 
-        def open(self) -> Event:
+        def decode(self) -> Event:
             event = Opened(self.id)
             opened.append(weakref.ref(event))
             return event

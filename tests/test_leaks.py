@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import itertools
 import socket
@@ -18,13 +19,16 @@ import tornado.netutil
 from tornado.iostream import IOStream
 
 from brook.delivery.history import History
+from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.subscribers import SubscriberList
 from brook.feed import Feed
+from brook.namespaces import Namespaces
+from brook.parameters import CollectionStreams
+from brook.readiness import Readiness
 from brook.settings import Settings
 from handlers import application
-from handlers.base import Service
 from handlers.connection import StreamConnection
 from server import STATIC
 from sources.mongo import MongoSource
@@ -261,8 +265,7 @@ def test_thousand_rude_visits_leave_no_subscriber_task_or_descriptor(sandbox, da
             await _until_equal(tasks, _tasks)
             await _until_equal({}, alive)
             await _until_equal(descriptors, lambda: _descriptors(process, mongo_port))
-            assert not subscribers._groups
-            assert not subscribers._stuck
+            assert set(dataclasses.astuple(subscribers.statistics())) == {0}
 
     asyncio.run(scenario())
 
@@ -298,13 +301,18 @@ async def _application(uri: str, database: str) -> AsyncIterator[tuple[int, Subs
     settings = Settings(database=database, history_max_bytes=1_000_000, heartbeat_seconds=0.1)
     source = MongoSource(uri, settings)
     history = History(settings.history_max_bytes, settings.history_seconds)
-    subscribers = SubscriberList(settings, history)
-    replayer = Replayer(source, subscribers, history, settings.replay_cursors)
+    replayer = Replayer(source, history, settings.replay_cursors)
+    subscribers = SubscriberList(settings, history, replayer)
     feed = Feed(source, subscribers)
     await source.open()
-    tasks = [asyncio.create_task(feed.run()), asyncio.create_task(subscribers.keep())]
+    tasks = [
+        asyncio.create_task(feed.run()),
+        asyncio.create_task(Keeper(settings, history, subscribers).run()),
+    ]
     await feed.started.wait()
-    server = tornado.httpserver.HTTPServer(application(Service(settings, source, feed, subscribers), STATIC))
+    streams = CollectionStreams(Namespaces.of(settings))
+    app = application(settings, streams, source, subscribers, Readiness(feed), STATIC)
+    server = tornado.httpserver.HTTPServer(app)
     sockets = tornado.netutil.bind_sockets(0, "127.0.0.1", backlog=1024)
     server.add_sockets(sockets)
     try:

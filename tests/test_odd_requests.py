@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from brook.settings import Settings
-from handlers import application, listening
+from handlers import listening
 from handlers.descriptors import Descriptors
-from tests.processes import ROOT
 from tests.test_handlers import build_service
 
 
@@ -22,9 +21,7 @@ async def serving(**options) -> AsyncIterator[int]:
     """The port of a server that listens as `server.py` does."""
     service = build_service()
     settings = Settings(host="127.0.0.1", port=0)
-    descriptors = Descriptors.of_this_process()
-    app = application(service, ROOT / "static", descriptors)
-    server = listening.listen(settings, app, descriptors, **options)
+    server = listening.listen(settings, service.app, Descriptors.of_this_process(), **options)
     try:
         yield server.port
     finally:

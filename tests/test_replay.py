@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brook.delivery import replay
-from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import State
 from brook.errors import HistoryLost, UnknownPosition
 from brook.event import Batch, Position, Subscription
@@ -98,9 +97,9 @@ class Stage:
     """A log of which the history remembers only the end, and a replayer for the rest."""
 
     def __init__(self, length: int, remembered: int = 10, *, cursors: int = 4, batch: int = 100) -> None:
-        self.brook = Brook()
         self.source = LogSource(events(1, length), batch)
-        self.replayer = Replayer(self.source, self.brook.list, self.brook.history, cursors)
+        self.brook = Brook(self.source, cursors)
+        self.replayer = self.brook.replayer
         self.brook.start(length - remembered)
         # The history has objects of its own: what is counted in the log was rendered by a replay.
         self.brook.publish(*events(length - remembered + 1, length), checkpoint=self.source.head())
@@ -380,15 +379,14 @@ def test_source_without_a_log_resets_whoever_is_behind():
             yield Batch()
 
     async def scenario() -> None:
-        brook = Brook()
-        replayer = Replayer(Forgetful(), brook.list, brook.history, 4)
+        brook = Brook(Forgetful())
         brook.publish(*events(5, 9))
         behind, covered = brook.connect(since=at(3)), brook.connect(since=at(6))
         await until(lambda: behind.subscriber.state is State.LIVE)
         brook.publish(*events(10, 10))
         assert behind.data() == ["", key(10)]
         assert covered.data() == [key(7), key(8), key(9), key(10)]
-        await replayer.close()
+        await brook.replayer.close()
 
     asyncio.run(scenario())
 

@@ -11,8 +11,11 @@ import pytest
 
 from brook.errors import CannotResume, InvalidId, InvalidParameter, UnknownPosition, UnknownStream
 from brook.event import Batch, Event, Position
+from brook.namespaces import Namespaces
+from brook.parameters import CollectionStreams
 from brook.settings import Settings
 from brook.source import Source
+from brook.streams import SingleStream, Streams
 from brook.subscription import Subscription
 from sources.demo import DemoSource
 from sources.mongo import MongoSource
@@ -34,12 +37,13 @@ class Stage:
     garbage = ("", "rubbish", "\0", "x" * 10_000)
 
     source: Source
+    streams: Streams = SingleStream()
 
     def happen(self, count: int) -> None:
         raise NotImplementedError
 
     def wish(self) -> Subscription:
-        return self.source.subscription(None, {})
+        return self.streams.subscription(None, {})
 
 
 class DemoStage(Stage):
@@ -47,10 +51,11 @@ class DemoStage(Stage):
 
     def __init__(self) -> None:
         self.source = DemoSource(((0.0, "line-1", "Line 1"),))
+        self.streams = SingleStream(private=True)
 
     def happen(self, count: int) -> None:
         for _ in range(count):
-            self.source.welcome(self.wish(), None)
+            self.source.joined(self.wish(), None)
 
 
 class LiveLog(NumberedLog):
@@ -85,7 +90,9 @@ class MongoStage(Stage):
     future = "82FFFFFFFF000000012B022C0100296E5A1004AB46645F696400645BFEF740419AEED958BBFA1B0004"
 
     def __init__(self, uri: str, database: Any) -> None:
-        self.source = MongoSource(uri, Settings(database=database.name, warm_up_seconds=5))
+        settings = Settings(database=database.name, warm_up_seconds=5)
+        self.source = MongoSource(uri, settings)
+        self.streams = CollectionStreams(Namespaces.of(settings))
         self.database = database
 
     def happen(self, count: int) -> None:
@@ -159,7 +166,7 @@ def test_every_event_is_a_frame_that_any_reader_understands(stage):
             taking = await begun(stage, batches)
             stage.happen(3)
             for event in await taking:
-                frame = event.open().frame(stage.wish())
+                frame = event.decode().frame(stage.wish())
                 [received] = Parser().feed(frame)
                 assert received.id == event.id
                 assert received.data
@@ -233,9 +240,9 @@ def test_id_that_it_never_gave_out_is_refused(stage, number):
 
 def test_stream_and_parameters_that_it_does_not_have_are_refused(stage):
     with pytest.raises(UnknownStream):
-        stage.source.subscription("nobody.named.this" if stage.has_log else "x", {})
+        stage.streams.subscription("nobody.named.this" if stage.has_log else "x", {})
     with pytest.raises(InvalidParameter, match="sinse"):
-        stage.source.subscription(None, {"sinse": ["x"]})
+        stage.streams.subscription(None, {"sinse": ["x"]})
     assert isinstance(stage.wish(), Subscription)
 
 
@@ -300,7 +307,7 @@ def test_it_can_be_closed_before_it_was_opened(stage):
 def test_it_is_well_unless_it_says_otherwise(stage):
     async def scenario() -> None:
         async with opened(stage):
-            assert stage.source.trouble is None
+            assert stage.source.interruption is None
 
     asyncio.run(scenario())
 
@@ -317,8 +324,7 @@ def test_smallest_source_that_anybody_could_write_is_complete():
         await source.open()
         assert [batch async for batch in source.past()] == []
         assert source.position("1") == Position("1", "1")
-        assert source.subscription(None, {}) == Subscription()
-        source.welcome(Subscription(), None)
+        source.joined(Subscription(), None)
         with pytest.raises(CannotResume):
             await anext(source.replay(Position("1", "1")))
         await source.close()

@@ -17,9 +17,8 @@ import pytest
 from brook.delivery.subscriber import Subscriber
 from brook.event import Batch
 from brook.settings import Settings
-from handlers import application, listening
+from handlers import listening
 from handlers.descriptors import Descriptors
-from tests.processes import ROOT
 from tests.test_handlers import build_service
 from tests.test_history import after, events
 from tests.test_subscribers import until
@@ -36,19 +35,15 @@ UNSENT_BYTES = 128 * 1024
 @asynccontextmanager
 async def serving(**options) -> AsyncIterator[tuple[object, int]]:
     """The list of subscribers and the port of a server that listens as `server.py` does."""
-    service = build_service(host="127.0.0.1", port=0, **options)
-    [bound] = listening.bind(Settings(host="127.0.0.1", port=0), reuse_port=False)
-    port = bound.getsockname()[1]
-    bound.close()
-    settings = Settings(host="127.0.0.1", port=port, **options)
-    app = application(service, ROOT / "static")
-    server = listening.listen(settings, app, Descriptors.of_this_process())
-    keeper = asyncio.create_task(service.subscribers.keep())
+    service = build_service(**options)
+    settings = Settings(host="127.0.0.1", port=0, **options)
+    server = listening.listen(settings, service.app, Descriptors.of_this_process())
+    keeper = asyncio.create_task(service.keeper.run())
     try:
-        yield service.subscribers, port
+        yield service.subscribers, server.port
     finally:
         server.stop()
-        for subscriber in list(service.subscribers._all):
+        for subscriber in list(service.subscribers):
             subscriber.connection.close()
         await server.close_all_connections()
         keeper.cancel()
@@ -67,7 +62,7 @@ async def joined(client: socket.socket, subscribers, port: int) -> Subscriber:
     client.connect(("127.0.0.1", port))
     client.sendall(REQUEST)
     await until(lambda: len(subscribers) == 1)
-    [subscriber] = subscribers._all
+    [subscriber] = subscribers
     return subscriber
 
 

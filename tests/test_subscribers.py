@@ -14,15 +14,21 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from brook.delivery.connection import Buffer
 from brook.delivery.groups import Group
 from brook.delivery.history import History
-from brook.delivery.subscriber import WRITE_BYTES, Buffer, Bye, State, Subscriber
+from brook.delivery.keeper import Keeper
+from brook.delivery.replay import Replayer
+from brook.delivery.subscriber import WRITE_BYTES, CloseReason, State, Subscriber
 from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
 from brook.settings import Settings
-from handlers.framing import bare, chunked
+from handlers.framing import Framing
 from tests.raw_client import Parser, Received
 from tests.test_history import Clock, Counted, after, at, events, key
+
+BARE = Framing(chunked=False, compressed=False)
+CHUNKED = Framing(chunked=True, compressed=False)
 
 
 class FakeConnection:
@@ -31,9 +37,8 @@ class FakeConnection:
     `drain` makes room and reports it, as the real one does from the event loop.
     """
 
-    def __init__(self, room: float = float("inf"), wrap=bare, end: bytes = b"") -> None:
-        self.wrap = wrap
-        self.end = end
+    def __init__(self, room: float = float("inf"), framing=BARE) -> None:
+        self.framing = framing
         self.room = room
         self.sent: list[Buffer] = []
         self.received = b""
@@ -93,7 +98,7 @@ class Client:
     def __init__(self, brook: Brook, connection: FakeConnection, subscription: Subscription) -> None:
         self.brook = brook
         self.connection = connection
-        self.subscriber = Subscriber(subscription, connection)
+        self.subscriber = Subscriber(subscription, connection, brook.settings.queue_max_bytes)
         self.read = 0
         self.parser = Parser()
         self.events: list[Received] = []
@@ -129,14 +134,22 @@ class Client:
 class Brook:
     """A subscriber list and what is around it."""
 
-    def __init__(self, **options) -> None:
+    def __init__(self, source=None, cursors: int = 4, **options) -> None:
         options = {"heartbeat_seconds": 0.1, "write_timeout_seconds": 0.2} | options
         self.clock = Clock()
         self.settings = Settings(**options)
         self.history = History(self.settings.history_max_bytes, self.settings.history_seconds, self.clock)
-        self.list = SubscriberList(self.settings, self.history, self.clock)
         self.behind: list[Subscriber] = []
-        self.list.behind = self.behind.append
+        """Subscribers that the list gave away to catch up, if nobody else does."""
+        self.replayer = Replayer(source, self.history, cursors) if source is not None else None
+        self.list = SubscriberList(self.settings, self.history, self.replayer or self, clock=self.clock)
+        self.keeper = Keeper(self.settings, self.history, self.list, self.clock)
+
+    def take(self, subscriber: Subscriber, delivery: SubscriberList) -> None:
+        self.behind.append(subscriber)
+
+    def forget(self, subscriber: Subscriber) -> None:
+        pass
 
     def connect(
         self,
@@ -145,10 +158,9 @@ class Brook:
         room: float = float("inf"),
         subscription: Subscription | None = None,
         reset: Reset | None = None,
-        wrap=bare,
-        end: bytes = b"",
+        framing=BARE,
     ) -> Client:
-        client = Client(self, FakeConnection(room, wrap, end), subscription or Subscription())
+        client = Client(self, FakeConnection(room, framing), subscription or Subscription())
         self.list.add(client.subscriber, since, reset)
         return client
 
@@ -179,8 +191,8 @@ class Quiet(Event):
 
     __slots__ = ()
 
-    def frame(self, subscription: Subscription) -> bytes:
-        return super().frame(subscription) if isinstance(subscription, Louder) else b""
+    def matches(self, subscription: Subscription) -> bool:
+        return isinstance(subscription, Louder)
 
 
 async def until(condition, seconds: float = 20) -> None:
@@ -204,7 +216,7 @@ def test_opening_without_a_known_position_is_the_retry_alone():
 
 
 def test_opening_of_one_who_is_played_to_alone_has_no_position(brook):
-    client = brook.connect(subscription=Subscription(audience=1))
+    client = brook.connect(subscription=Subscription(recipient=1))
     assert client.connection.received == b"retry: 3000\n\n"
 
 
@@ -255,7 +267,7 @@ def test_batch_is_rendered_once_and_written_once_whoever_many_listen(brook):
 
 def test_batch_is_rendered_once_for_each_subscription_however_it_is_framed(brook):
     """A framing is a client's way of reading, not something that it asked for."""
-    clients = [brook.connect(wrap=wrap) for wrap in (bare, chunked) for _ in range(10)]
+    clients = [brook.connect(framing=framing) for framing in (BARE, CHUNKED) for _ in range(10)]
     batch = events(1, 5)
     brook.publish(*batch)
     assert {event.renders for event in batch} == {1}
@@ -279,20 +291,20 @@ def test_nothing_is_written_to_those_who_want_nothing_of_a_batch(brook):
     assert client.connection.sent == []
 
 
-def test_addressed_batch_goes_to_its_audience_alone_and_is_not_remembered(brook):
+def test_addressed_batch_goes_to_its_recipient_alone_and_is_not_remembered(brook):
     everyone = brook.connect()
-    first, second = (brook.connect(subscription=Subscription(audience=number)) for number in (1, 2))
-    brook.publish(Event("demo-1", "Sending 1"), audience=1)
+    first, second = (brook.connect(subscription=Subscription(recipient=number)) for number in (1, 2))
+    brook.publish(Event("demo-1", "Sending 1"), recipient=1)
     assert (everyone.data(), first.data(), second.data()) == ([], ["demo-1"], [])
     brook.publish(*events(1, 1))
     assert (everyone.data(), first.data()) == ([key(1)], ["demo-1"])
     assert len(brook.history) == 1
-    brook.publish(Event("demo-2", "Sending 2"), audience=3)
+    brook.publish(Event("demo-2", "Sending 2"), recipient=3)
 
 
-def test_resumed_audience_is_not_sent_the_history(brook):
+def test_resumed_recipient_is_not_sent_the_history(brook):
     brook.publish(*events(1, 5))
-    client = brook.connect(since=at(2), subscription=Subscription(audience=1))
+    client = brook.connect(since=at(2), subscription=Subscription(recipient=1))
     assert client.connection.received == b"retry: 3000\n\n"
 
 
@@ -395,7 +407,7 @@ def test_body_is_whole_and_in_order_wherever_a_slow_consumer_is_cut(script, room
     """A client that would read half a chunk would take the goodbye for data."""
     brook = Brook(queue_max_bytes=50_000)
     brook.start()
-    client = brook.connect(wrap=chunked, end=b"0\r\n\r\n")
+    client = brook.connect(framing=CHUNKED)
     client.connection.room = rooms[0]
     number = 0
     for drains, size in script:
@@ -455,7 +467,7 @@ def test_position_that_the_history_does_not_cover_is_handed_on_with_its_stream_o
 def test_reset_of_one_whose_position_is_lost_goes_on_live(brook):
     client = brook.connect(since=Position("lost", "lost"))
     brook.publish(*events(1, 1), checkpoint=after(1))
-    brook.list.reset(client.subscriber, Reset(ResetReason.HISTORY_LOST, since="lost"))
+    brook.list.take_back(client.subscriber, Reset(ResetReason.HISTORY_LOST, since="lost"))
     brook.publish(*events(2, 2))
     assert client.connection.received == (
         b'retry: 3000\n\nid\nevent: reset\ndata: {"reason":"history-lost","since":"lost"}\n\n'
@@ -540,7 +552,7 @@ def test_gap_in_the_log_resets_the_live_and_hands_on_those_who_were_catching_up(
 
 async def keep_until(brook: Brook, condition) -> None:
     """Let the list keep its clients until something has come of it."""
-    keeper = asyncio.create_task(brook.list.keep())
+    keeper = asyncio.create_task(brook.keeper.run())
     try:
         await until(condition)
     finally:
@@ -670,7 +682,7 @@ def test_only_those_who_were_silent_are_kept_alive(brook):
 def test_one_who_is_behind_or_played_to_alone_gets_comments_and_no_position(brook):
     async def scenario() -> None:
         behind = brook.connect(since=Position("lost", "lost"))
-        alone = brook.connect(subscription=Subscription(audience=1))
+        alone = brook.connect(subscription=Subscription(recipient=1))
         brook.publish(checkpoint=after(5))
         await keeping(brook, 60)
         assert blocks(behind) == blocks(alone) == [["retry: 3000"], [":"]]
@@ -752,10 +764,10 @@ def test_client_that_was_busy_once_is_not_cut_off_for_it_later(brook):
 def test_goodbye_tells_everyone_to_come_back_at_different_times():
     brook = Brook(retry_ms=1000)
     brook.start()
-    clients = [brook.connect(wrap=chunked, end=b"0\r\n\r\n") for _ in range(50)]
+    clients = [brook.connect(framing=CHUNKED) for _ in range(50)]
 
     async def scenario() -> None:
-        closing = asyncio.create_task(brook.list.close(Bye.SHUTDOWN, 60))
+        closing = asyncio.create_task(brook.keeper.drain(CloseReason.SHUTDOWN, 60))
         await asyncio.sleep(0)
         assert not closing.done(), "it returns when all have left"
         for client in clients:
@@ -784,7 +796,7 @@ def test_goodbye_goes_out_after_what_waits(brook):
     brook.publish(*events(1, 30, 10_000))
 
     async def scenario() -> None:
-        closing = asyncio.create_task(brook.list.close(Bye.SHUTDOWN, 60))
+        closing = asyncio.create_task(brook.keeper.drain(CloseReason.SHUTDOWN, 60))
         await asyncio.sleep(0)
         brook.publish(*events(31, 31))
         client.drain_slowly()
@@ -800,13 +812,13 @@ def test_goodbye_goes_out_after_what_waits(brook):
 def test_goodbye_does_not_wait_for_ever_for_one_who_takes_nothing(brook, since):
     brook.publish(*events(1, 50, 10_000))
     client = brook.connect(since=since, room=0)
-    asyncio.run(brook.list.close(Bye.SHUTDOWN, 0.05))
+    asyncio.run(brook.keeper.drain(CloseReason.SHUTDOWN, 0.05))
     assert client.connection.closed
     assert len(brook.list) == 0
 
 
 def test_close_of_an_empty_list_returns_at_once(brook):
-    asyncio.run(asyncio.wait_for(brook.list.close(Bye.SHUTDOWN, 3600), 20))
+    asyncio.run(asyncio.wait_for(brook.keeper.drain(CloseReason.SHUTDOWN, 3600), 20))
 
 
 @pytest.mark.parametrize("since", [None, at(1), Position("lost", "lost")], ids=["live", "behind", "lost"])
@@ -819,7 +831,6 @@ def test_remove_is_harmless_twice_and_nothing_more_is_sent(brook, since, caplog)
     sent = len(client.connection.sent)
     brook.publish(*events(51, 51))
     brook.list.drained(client.subscriber)
-    brook.list.catch_up(client.subscriber)
     assert len(client.connection.sent) == sent
     assert other.data() == [key(51)]
     assert len(brook.list) == 1
@@ -872,11 +883,11 @@ def test_nothing_is_left_of_those_who_left():
 
     def crowd() -> list[weakref.ref[object]]:
         clients = [
-            brook.connect(since=since, room=room, subscription=subscription, wrap=wrap)
+            brook.connect(since=since, room=room, subscription=subscription, framing=framing)
             for since in (None, at(1), at(399), at(7), Position("lost", "lost"))
             for room in (0, 10, float("inf"))
-            for subscription in (Subscription(), Louder(), Louder(volume=3), Subscription(audience=5))
-            for wrap in (bare, chunked)
+            for subscription in (Subscription(), Louder(), Louder(volume=3), Subscription(recipient=5))
+            for framing in (BARE, CHUNKED)
         ]
         brook.publish(*events(401, 402, 1000))
         brook.publish(*events(403, 404, 1000))

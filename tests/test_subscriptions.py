@@ -19,13 +19,14 @@ from pymongo import WriteConcern
 
 from brook.changes import resume_token
 from brook.delivery.history import History
+from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Position
 from brook.namespaces import Namespaces
 from brook.parameters import subscription
 from brook.settings import Settings
-from handlers.framing import bare
+from sources.demo import DemoSource
 from sources.sandbox import Sandbox
 from tests.processes import ServerProcess
 from tests.raw_client import RawClient, Received
@@ -946,13 +947,14 @@ def test_requests_that_mean_the_same_share_matching_rendering_and_bytes(monkeypa
     renders: list[object] = []
     matches: list[object] = []
     monkeypatch.setattr(change.documents, "to_json", _counted(change.documents.to_json, renders))
-    monkeypatch.setattr(change.OpenChange, "_concerns", _counted(change.OpenChange._concerns, matches))
-    subscribers = SubscriberList(Settings(), History(10**6, 60))
+    monkeypatch.setattr(change.DecodedChange, "matches", _counted(change.DecodedChange.matches, matches))
+    history = History(10**6, 60)
+    subscribers = SubscriberList(Settings(), history, Replayer(DemoSource(), history, 1))
     connections = []
     for number in range(30):
-        connections.append(FakeConnection(wrap=bare))
+        connections.append(FakeConnection())
         wanted = subscription(known, None, wishes[number % 3])
-        subscribers.add(Subscriber(wanted, connections[-1]), None)
+        subscribers.add(Subscriber(wanted, connections[-1], 10**6), None)
     for connection in connections:
         connection.sent.clear()
     event = {
@@ -964,9 +966,9 @@ def test_requests_that_mean_the_same_share_matching_rendering_and_bytes(monkeypa
     assert (len(renders), len(matches)) == (1, 1)
 
     # One that only has another filter shares at least the rendering.
-    another = FakeConnection(wrap=bare)
+    another = FakeConnection()
     subscribers.add(
-        Subscriber(subscription(known, None, {**wishes[0], "filter": ['{"a":1}']}), another), None
+        Subscriber(subscription(known, None, {**wishes[0], "filter": ['{"a":1}']}), another, 10**6), None
     )
     subscribers.publish(Batch((change.Change("82AC", "insert", bson.encode(event)),)))
     assert another.sent[-1] == connections[0].sent[-1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from bson.errors import InvalidBSON
 
 from brook.changes import documents, resume_token
-from brook.event import Event, OpenEvent, Reset, ResetReason
+from brook.event import DecodedEvent, LogEvent, Reset, ResetReason
 from brook.query import Fields, index_keys
 from brook.subscription import Format, Subscription, Types
 
@@ -17,49 +18,43 @@ log = logging.getLogger(__name__)
 
 # How many renderings of one change are kept while it is open. Clients choose which there are: unbounded,
 # a few thousand lists of fields would be as many copies of it.
-MOST_WISHES = 16
+MAX_RENDERINGS = 16
 
 
-class Change(Event):
+@dataclass(frozen=True, slots=True, eq=False)
+class Change(LogEvent):
     """An insert, update, replace or delete. Its id is the `_data` of its resume token."""
 
-    __slots__ = ("operation", "raw")
-
-    def __init__(self, id: str, operation: str, raw: bytes) -> None:
-        self.id = id
-        self.key = id
-        self.operation = operation
-        self.raw = raw
+    id: str
+    operation: str
+    raw: bytes
+    """The change event's BSON."""
+    key: str = ""
 
     @property
     def size(self) -> int:
-        """The change event's BSON, and its id."""
         return len(self.raw) + len(self.id)
 
-    def open(self) -> OpenEvent:
+    def decode(self) -> DecodedEvent:
         """The change, decoded; a reset in the place of one that cannot be."""
         try:
-            return OpenChange(self)
+            return DecodedChange(self)
         except InvalidBSON as error:
             # MongoDB keeps what careless programs wrote. It must not end the stream for everybody.
             log.warning("a change cannot be read (%s): every client is reset", error)
             before = resume_token.just_before(resume_token.cluster_time(self.id))
             return Reset(ResetReason.UNREADABLE_EVENT, id=resume_token.checkpoint(before).id, key=self.key)
 
-    def frame(self, subscription: Subscription) -> bytes:
-        """The change as one subscription wants it; empty when it does not."""
-        return self.open().frame(subscription)
 
-
-class OpenChange(OpenEvent):
+class DecodedChange(DecodedEvent):
     """A decoded change. Shared by all subscriptions of a batch: what two of them need is made once."""
 
-    __slots__ = ("_change", "_datas", "_id", "document", "operation")
+    __slots__ = ("_change", "_id", "_rendered", "document", "operation")
 
     def __init__(self, change: Change) -> None:
         self._change = documents.decode(change.raw)
         self._id = change.id
-        self._datas: dict[tuple[Format, Types, Fields | None, bool], str] = {}
+        self._rendered: dict[tuple[Format, Types, Fields | None, bool], str] = {}
         self.operation = change.operation
         # What a filter is asked about: the document after the change, or the one that was deleted.
         key = "fullDocumentBeforeChange" if change.operation == "delete" else "fullDocument"
@@ -78,16 +73,28 @@ class OpenChange(OpenEvent):
             known = self._change["documentKey"]
         return index_keys(known, path) if known is not None else set()
 
-    def frame(self, subscription: Subscription) -> bytes:
-        """The change as one subscription wants it; empty when it does not."""
-        if not self._concerns(subscription):
-            return b""
-        wish = (subscription.format, subscription.types, subscription.fields, subscription.before)
-        data = self._datas.get(wish)
+    def matches(self, subscription: Subscription) -> bool:
+        if subscription.namespaces is not None and self.namespace not in subscription.namespaces:
+            return False
+        if subscription.operations is not None and self.operation not in subscription.operations:
+            return False
+        key = self._change["documentKey"]
+        if subscription.ids is not None and subscription.ids.isdisjoint(index_keys(key, "_id")):
+            return False
+        if subscription.filter is None:
+            return True
+        if self.document is not None:
+            return subscription.filter.matches(self.document)
+        # Only the key is known of a delete without a pre-image, and of an update whose document is gone.
+        return subscription.filter.only_about_id and subscription.filter.matches(key)
+
+    def render(self, subscription: Subscription) -> bytes:
+        key = (subscription.format, subscription.types, subscription.fields, subscription.before)
+        data = self._rendered.get(key)
         if data is None:
-            if len(self._datas) >= MOST_WISHES:
-                self._datas.clear()
-            data = self._datas[wish] = self._data(subscription)
+            if len(self._rendered) >= MAX_RENDERINGS:
+                self._rendered.clear()
+            data = self._rendered[key] = self._data(subscription)
         if not data:
             return b""
         # Neither a token nor JSON has a line end in it, so the frame needs no further checks.
@@ -97,32 +104,17 @@ class OpenChange(OpenEvent):
             return f"id: {self._id}\nevent: delete\ndata: {data}\n\n".encode()
         return f"id: {self._id}\ndata: {data}\n\n".encode()
 
-    def _concerns(self, wanted: Subscription) -> bool:
-        if wanted.namespaces is not None and self.namespace not in wanted.namespaces:
-            return False
-        if wanted.operations is not None and self.operation not in wanted.operations:
-            return False
-        key = self._change["documentKey"]
-        if wanted.ids is not None and wanted.ids.isdisjoint(index_keys(key, "_id")):
-            return False
-        if wanted.filter is None:
-            return True
-        if self.document is not None:
-            return wanted.filter.matches(self.document)
-        # Of a delete without a pre-image, and of an update whose document is gone, only the key is known.
-        return wanted.filter.only_about_id and wanted.filter.matches(key)
-
-    def _data(self, wanted: Subscription) -> str:
-        write = documents.to_ejson if wanted.types is Types.EJSON else documents.to_json
-        if wanted.format is Format.ENVELOPE:
-            return write(self._envelope(wanted))
+    def _data(self, subscription: Subscription) -> str:
+        write = documents.to_ejson if subscription.types is Types.EJSON else documents.to_json
+        if subscription.format is Format.ENVELOPE:
+            return write(self._envelope(subscription))
         if self.operation == "delete":
             return write({"_id": self._change["documentKey"]["_id"]})
         # An update whose document is already gone sends nothing: its delete follows.
-        return "" if self.document is None else write(_part(self.document, wanted.fields))
+        return "" if self.document is None else write(_part(self.document, subscription.fields))
 
-    def _envelope(self, wanted: Subscription) -> documents.Document:
-        change, fields = self._change, wanted.fields
+    def _envelope(self, subscription: Subscription) -> documents.Document:
+        change, fields = self._change, subscription.fields
         document = None if self.operation == "delete" else self.document
         envelope = {
             "op": self.operation,
@@ -134,7 +126,7 @@ class OpenChange(OpenEvent):
             if document is None:
                 envelope["gone"] = True
             envelope["changed"] = _changed(change["updateDescription"], fields)
-        if wanted.before:
+        if subscription.before:
             before = change.get("fullDocumentBeforeChange")
             envelope["before"] = None if before is None else _part(before, fields)
         envelope["time"] = documents.rfc3339(_time(change))

@@ -1,96 +1,115 @@
-"""The live subscribers, by what they asked for, and who of them an event concerns."""
+"""The live subscribers by subscription, and the indexes that find the groups an event may concern."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
-from brook.delivery.fanout import Members
-from brook.delivery.subscriber import Subscriber, Wrap
-from brook.event import OpenEvent
+from brook.delivery.connection import Framing
+from brook.delivery.fanout import Fanout
+from brook.delivery.subscriber import Subscriber
+from brook.delivery.views import View
+from brook.event import DecodedEvent
 from brook.subscription import Subscription
 
 
 class Group:
-    """The subscribers of one subscription, by framing."""
+    """The live subscribers of one subscription, by framing, and its view of the log."""
 
-    __slots__ = ("members", "subscription")
+    __slots__ = ("fanouts", "subscription", "view")
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, view: View) -> None:
         self.subscription = subscription
-        self.members: dict[Wrap, Members] = {}
+        self.view = view
+        self.fanouts: dict[Framing, Fanout] = {}
 
 
 class Groups:
-    """Who is live.
+    """All groups with a live subscriber.
 
-    A subscription that asks for certain values of a field is looked up by them, so that the cost of
-    a change grows with those whom it concerns, not with those who are there.
+    A subscription with an equality on a field is found by its values. So the cost of a change grows with
+    the number of groups that it concerns, not with the number of groups.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, view_of: Callable[[Subscription], View]) -> None:
+        self._view_of = view_of
         self._groups: dict[Subscription, Group] = {}
         self._scanned: dict[int, dict[Group, None]] = {}
-        """Those that must be asked about every event, by audience."""
+        """Groups without an equality, by recipient: every event is matched for them."""
         self._indexed: dict[str, dict[Hashable, dict[Group, None]]] = {}
-        """Those that need not: by the path of a field, and the values that they ask for."""
+        """Groups with an equality: by the path of the field, and its values."""
 
     def __bool__(self) -> bool:
         return bool(self._groups)
 
+    def __len__(self) -> int:
+        return len(self._groups)
+
     def __iter__(self) -> Iterator[Group]:
         return iter(self._groups.values())
 
-    def of(self, subscriber: Subscriber) -> Members:
-        """The members that a live subscriber is one of."""
-        return self._groups[subscriber.subscription].members[subscriber.connection.wrap]
+    @property
+    def index_entries(self) -> int:
+        """Number of places at which groups are found; 0 when there are no groups."""
+        scanned = sum(map(len, self._scanned.values()))
+        return scanned + sum(len(groups) for values in self._indexed.values() for groups in values.values())
 
-    def deliveries(self, audience: int, events: Sequence[OpenEvent]) -> Iterator[tuple[Group, list[bytes]]]:
-        """What a batch is for each group that it concerns: frames, rendered once a group.
+    def fanout_of(self, subscriber: Subscriber) -> Fanout:
+        """The fan-out that a live subscriber belongs to."""
+        return self._groups[subscriber.subscription].fanouts[subscriber.connection.framing]
 
-        Each is rendered when its turn comes: for thousands of groups, all of them together would be
+    def deliveries(
+        self, recipient: int, events: Sequence[DecodedEvent]
+    ) -> Iterator[tuple[Group, list[bytes]]]:
+        """The frames of a batch for each group that it concerns, rendered once a group.
+
+        Each group is rendered when its turn comes: the frames for thousands of groups together would be
         thousands of times the batch.
         """
-        for group, asked in self._candidates(audience, events).items():
-            if frames := [frame for event in asked if (frame := event.frame(group.subscription))]:
+        for group, candidates in self._candidates(recipient, events).items():
+            if frames := group.view.frames(candidates):
                 yield group, frames
 
     def join(self, subscriber: Subscriber, now: float) -> None:
-        """Make a subscriber live."""
+        """Add a live subscriber."""
         subscription = subscriber.subscription
         group = self._groups.get(subscription)
         if group is None:
-            group = self._groups[subscription] = Group(subscription)
+            group = self._groups[subscription] = Group(subscription, self._view_of(subscription))
             for place in self._places(subscription):
                 place[group] = None
-        wrap = subscriber.connection.wrap
-        members = group.members.get(wrap)
-        if members is None:
-            members = group.members[wrap] = Members(wrap, now, subscriber.seen)
-        members.add(subscriber)
+        framing = subscriber.connection.framing
+        fanout = group.fanouts.get(framing)
+        if fanout is None:
+            fanout = group.fanouts[framing] = Fanout(framing, now, subscriber.seen)
+        fanout.add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Make a live subscriber one no more."""
+        """Remove a live subscriber."""
         group = self._groups[subscriber.subscription]
-        members = self.of(subscriber)
-        members.remove(subscriber)
-        if not members:
-            del group.members[members.wrap]
-        if not group.members:
+        fanout = self.fanout_of(subscriber)
+        fanout.remove(subscriber)
+        if not fanout:
+            del group.fanouts[fanout.framing]
+        if not group.fanouts:
             self._forget(group)
 
-    def _candidates(self, audience: int, events: Sequence[OpenEvent]) -> dict[Group, Sequence[OpenEvent]]:
-        """The events that each group may want. Those that are scanned share the batch itself."""
-        candidates: dict[Group, Sequence[OpenEvent]] = dict.fromkeys(self._scanned.get(audience, ()), events)
-        if audience or not self._indexed:
+    def _candidates(
+        self, recipient: int, events: Sequence[DecodedEvent]
+    ) -> dict[Group, Sequence[DecodedEvent]]:
+        """The events that may concern each group. Groups that are scanned share the batch itself."""
+        candidates: dict[Group, Sequence[DecodedEvent]] = dict.fromkeys(
+            self._scanned.get(recipient, ()), events
+        )
+        if recipient or not self._indexed:
             return candidates
-        found: dict[Group, list[OpenEvent]] = {}
+        found: dict[Group, list[DecodedEvent]] = {}
         for event in events:
             for group in self._looked_up(event):
                 found.setdefault(group, []).append(event)
         return candidates | found
 
-    def _looked_up(self, event: OpenEvent) -> dict[Group, None]:
+    def _looked_up(self, event: DecodedEvent) -> dict[Group, None]:
         found: dict[Group, None] = {}
         for path, by_value in self._indexed.items():
             values = event.keys(path)
@@ -99,21 +118,21 @@ class Groups:
         return found
 
     def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
-        """Where a group is found: under each of the values that it asks for, or among the scanned."""
+        """The dicts that hold a group: one for each value of its equality, or one of the scanned."""
         if subscription.index is None:
-            return [self._scanned.setdefault(subscription.audience, {})]
+            return [self._scanned.setdefault(subscription.recipient, {})]
         path, values = subscription.index
         by_value = self._indexed.setdefault(path, {})
         return [by_value.setdefault(value, {}) for value in values]
 
     def _forget(self, group: Group) -> None:
-        """Remove a group, and every place that is empty without it: clients choose the values."""
+        """Remove a group, and every dict that is empty without it: clients choose the values."""
         subscription = group.subscription
         del self._groups[subscription]
         for place in self._places(subscription):
             del place[group]
         if subscription.index is None:
-            _prune(self._scanned, [subscription.audience])
+            _prune(self._scanned, [subscription.recipient])
         else:
             path, values = subscription.index
             _prune(self._indexed[path], values)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from brook.event import Event, OpenEvent, Position
+from brook.event import DecodedEvent, LogEvent, Position
 from brook.subscription import Subscription
 
 # A block is what one read returns, and what is rendered and evicted at a time: large enough that a
@@ -25,7 +25,7 @@ EVENT_OVERHEAD_BYTES = 400
 
 
 # Blocks that are kept decoded: clients that return together read the same ones, with different wishes.
-OPENED_BLOCKS = 4
+DECODED_BLOCKS = 4
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Block:
     born: float
     touched: float = 0.0
     """When its newest event came."""
-    events: list[Event] = field(default_factory=list)
+    events: list[LogEvent] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     size: int = 0
 
@@ -72,7 +72,7 @@ class History:
         self._head = ""
         self._rendered: OrderedDict[tuple[int, int, Subscription], list[bytes]] = OrderedDict()
         self._rendered_bytes = 0
-        self._opened: OrderedDict[tuple[int, int], list[OpenEvent]] = OrderedDict()
+        self._decoded: OrderedDict[tuple[int, int], list[DecodedEvent]] = OrderedDict()
 
     @property
     def head(self) -> str:
@@ -87,7 +87,7 @@ class History:
     def __len__(self) -> int:
         return sum(len(block.events) for block in self._blocks)
 
-    def append(self, events: Iterable[Event]) -> None:
+    def append(self, events: Iterable[LogEvent]) -> None:
         """Remember events, which must follow in log order what is here; forget the oldest ones."""
         now = self._clock()
         for event in events:
@@ -112,7 +112,7 @@ class History:
         """Forget everything: the log goes on at `position`, and what was before it cannot be reached."""
         self._blocks.clear()
         self._rendered.clear()
-        self._opened.clear()
+        self._decoded.clear()
         self._size = self._rendered_bytes = 0
         self._start = position.key if position else None
         self._head = position.key if position else ""
@@ -122,8 +122,8 @@ class History:
         oldest = self._clock() - self._max_seconds
         while self._blocks and (self._size > self._max_bytes or self._blocks[0].touched < oldest):
             block = self._blocks.pop(0)
-            self._opened = OrderedDict(
-                (key, opened) for key, opened in self._opened.items() if key[0] != block.number
+            self._decoded = OrderedDict(
+                (key, decoded) for key, decoded in self._decoded.items() if key[0] != block.number
             )
             self._size -= block.size
             self._start = block.keys[-1]
@@ -157,25 +157,25 @@ class History:
         index = find(self._blocks, key, key=lambda block: block.keys[-1])
         return self._blocks[index] if index < len(self._blocks) else None
 
-    def _open(self, block: _Block) -> list[OpenEvent]:
-        """The block's events, opened once for the subscriptions that read it one after the other."""
+    def _decode(self, block: _Block) -> list[DecodedEvent]:
+        """The block's events, decoded once for the subscriptions that read it one after the other."""
         key = (block.number, len(block.events))
-        opened = self._opened.get(key)
-        if opened is None:
-            opened = [event.open() for event in block.events]
+        decoded = self._decoded.get(key)
+        if decoded is None:
+            decoded = [event.decode() for event in block.events]
             # A block of one huge document would, decoded, take several times its size.
             if block.size < 2 * BLOCK_BYTES:
-                self._opened[key] = opened
-            if len(self._opened) > OPENED_BLOCKS:
-                self._opened.popitem(last=False)
-        return opened
+                self._decoded[key] = decoded
+            if len(self._decoded) > DECODED_BLOCKS:
+                self._decoded.popitem(last=False)
+        return decoded
 
     def _frames(self, block: _Block, subscription: Subscription) -> list[bytes]:
         """The block's frames, rendered once however many subscribers read them."""
         key = (block.number, len(block.events), subscription)
         frames = self._rendered.get(key)
         if frames is None:
-            frames = [event.frame(subscription) for event in self._open(block)]
+            frames = [event.frame(subscription) for event in self._decode(block)]
             self._rendered[key] = frames
             self._rendered_bytes += _cost(subscription, frames)
             while self._rendered_bytes > self._max_bytes // 4:

@@ -9,9 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any
 
+from brook.delivery.catch_up import Delivery
 from brook.delivery.history import History
-from brook.delivery.subscriber import State, Subscriber
-from brook.delivery.subscribers import SubscriberList
+from brook.delivery.subscriber import CloseReason, State, Subscriber
 from brook.errors import CannotResume, HistoryLost
 from brook.event import Batch, Position, Reset, ResetReason
 from brook.source import Source
@@ -32,32 +32,40 @@ SINCE_CHARACTERS = 200
 
 
 class Replayer:
-    """Reads the log for those who are behind the history, with at most `cursors` cursors at once.
+    """Reads the log for subscribers that are behind the history, with at most `cursors` cursors at once.
 
-    Subscribers that wait share a cursor, which starts at the oldest of their positions; each is sent
-    what follows its own, once the event that it names was seen to exist. As soon as the history
-    covers a subscriber's position it is handed over.
+    Waiting subscribers share a cursor, which starts at the oldest of their positions. Each is sent the
+    events after its own position, once the event that it names was seen to exist. A subscriber goes back
+    to the list as soon as the history covers its position.
     """
 
-    def __init__(self, source: Source, subscribers: SubscriberList, history: History, cursors: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        history: History,
+        cursors: int,
+        *,
+        gather_seconds: float = GATHER_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._source = source
-        self._subscribers = subscribers
         self._history = history
         self._cursors = cursors
+        self._gather_seconds = gather_seconds
+        self._patience_seconds = patience_seconds
+        self._taken: dict[Subscriber, Delivery] = {}
         self._waiting: dict[Subscriber, None] = {}
         self._reading: list[set[Subscriber]] = []
         self._workers: set[asyncio.Task[Any] | None] = set()
         self._probing = False
-        subscribers.behind = self.add
-        subscribers.left = self.discard
 
-    def add(self, subscriber: Subscriber) -> None:
-        """Take a subscriber in state REPLAYING. Never awaits."""
+    def take(self, subscriber: Subscriber, delivery: Delivery) -> None:
+        self._taken[subscriber] = delivery
         self._waiting[subscriber] = None
         self._engage()
 
-    def discard(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that has left."""
+    def forget(self, subscriber: Subscriber) -> None:
+        self._taken.pop(subscriber, None)
         self._waiting.pop(subscriber, None)
         for members in self._reading:
             members.discard(subscriber)
@@ -77,7 +85,7 @@ class Replayer:
 
     async def _work(self) -> None:
         try:
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(self._gather_seconds)
             while members := self._take():
                 await self._serve(members)
                 # A source that ends its replay at once must not keep the loop busy.
@@ -100,10 +108,12 @@ class Replayer:
         finally:
             self._reading = [others for others in self._reading if others is not members]
 
+    def _give_back(self, member: Subscriber, reset: Reset | None = None) -> None:
+        self._taken.pop(member).take_back(member, reset)
+
     def _cut_off(self, members: Iterable[Subscriber]) -> None:
         for member in list(members):
-            member.connection.close()
-            self._subscribers.remove(member)
+            self._taken[member].cut(member, CloseReason.REPLAY_FAILED)
 
     def _take(self) -> set[Subscriber]:
         """The subscribers for the next replay: all that wait and are behind the history.
@@ -137,7 +147,7 @@ class Replayer:
                         self._engage()
                     members.update(self._joining(batch))
                     self._deliver(members, batch)
-                    await _patience(members)
+                    await _wait_for_slow(members, self._patience_seconds)
                     self._release(members)
                     if not members:
                         return
@@ -169,15 +179,15 @@ class Replayer:
             if position.exact and not _holds(batch, keys, position):
                 # The log has passed the place, and the event was not in it.
                 members.discard(member)
-                self._subscribers.reset(member, _reset(ResetReason.INVALID_ID, position))
+                self._give_back(member, _reset(ResetReason.INVALID_ID, position))
                 continue
-            member.position = end
+            member.advance(end)
             first = bisect_right(keys, position.key)
             following.setdefault(member.subscription, {}).setdefault(first, []).append(member)
-        opened = [event.open() for event in batch.events]
+        decoded = [event.decode() for event in batch.events]
         # One subscription after the other: what all of them get together can be many times the batch.
         for subscription, by_first in following.items():
-            frames = [event.frame(subscription) for event in opened]
+            frames = [event.frame(subscription) for event in decoded]
             for first, alike in by_first.items():
                 self._send(alike, frames[first:])
 
@@ -185,8 +195,8 @@ class Replayer:
         data = b"".join(frames)
         count = sum(map(bool, frames))
         for member in members:
-            member.events += count
-            self._subscribers.send(member, data)
+            member.count(count, 0)
+            self._taken[member].send(member, data)
 
     def _end(self, batch: Batch) -> Position | None:
         """Up to where a batch goes: its last event, or its checkpoint.
@@ -207,9 +217,7 @@ class Replayer:
                 _remove(members, member)
             elif self._history.covers(_position(member)) or (member.waiting and not _position(member).exact):
                 _remove(members, member)
-                member.state = State.CATCHING_UP
-                if not member.waiting:
-                    self._subscribers.catch_up(member)
+                self._give_back(member)
 
     def _cannot_resume(self, members: set[Subscriber], error: CannotResume) -> None:
         """Reset those for whom there is no hope; the others will be tried again."""
@@ -226,7 +234,7 @@ class Replayer:
         for member in hopeless:
             members.discard(member)
             self._waiting.pop(member, None)
-            self._subscribers.reset(member, _reset(reason, _position(member)))
+            self._give_back(member, _reset(reason, _position(member)))
 
     @staticmethod
     def _live(members: Iterable[Subscriber]) -> list[Subscriber]:
@@ -258,9 +266,9 @@ def _reset(reason: ResetReason, position: Position) -> Reset:
     return Reset(reason, since=position.id[:SINCE_CHARACTERS])
 
 
-async def _patience(members: Iterable[Subscriber]) -> None:
+async def _wait_for_slow(members: Iterable[Subscriber], seconds: float) -> None:
     """Wait a little for readers whose sockets are full: their pace is the replay's."""
     waited = 0.0
-    while waited < PATIENCE_SECONDS and any(member.waiting for member in members):
+    while waited < seconds and any(member.waiting for member in members):
         await asyncio.sleep(PATIENCE_STEP_SECONDS)
         waited += PATIENCE_STEP_SECONDS

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import time as wall_clock
@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from brook import parameters as request_parameters
 from brook.changes import resume_token
 from brook.changes.resume_token import ClusterTime
 from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
@@ -23,7 +22,6 @@ from brook.event import Batch, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
-from brook.subscription import Subscription
 from sources.mongo import client, errors
 from sources.mongo.tail import Tail
 
@@ -57,7 +55,7 @@ class MongoSource(Source):
     def __init__(self, uri: str, settings: Settings) -> None:
         self._settings = settings
         self._client = client.connect(uri)
-        self._namespaces = Namespaces(settings.database, settings.collection, settings.namespace)
+        self._namespaces = Namespaces.of(settings)
         several = len(self._namespaces.by_database) > 1
         # Several databases need the deployment's stream, and the privilege for it: it is still one cursor.
         self._watched: Any = self._client if several else self._client.get_database(settings.database)
@@ -139,16 +137,12 @@ class MongoSource(Source):
         """The place that a resume token or a checkpoint names. Raises InvalidId."""
         return resume_token.position(id)
 
-    def moment(self, time: datetime.datetime) -> Position:
+    def position_at(self, time: datetime.datetime) -> Position:
         """The end of the second before: positions in the log count whole seconds."""
         now = datetime.datetime.now(datetime.UTC)
         if not EARLIEST <= time <= now:
             raise InvalidParameter(f"since={time.isoformat()} is not a time between 1970 and now")
         return resume_token.checkpoint(resume_token.just_before((int(time.timestamp()), 0)))
-
-    def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
-        """What a query means for the collections that the operator named."""
-        return request_parameters.subscription(self._namespaces, stream, parameters)
 
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
@@ -259,12 +253,12 @@ class MongoSource(Source):
         # A mongos has none.
         return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
-    def _report(self, tail: Tail, trouble: str | None) -> None:
+    def _report(self, tail: Tail, interruption: str | None) -> None:
         """Say once when the live stream stops, and once when it goes on."""
-        if tail is not self._live or (trouble is None) == (self.trouble is None):
+        if tail is not self._live or (interruption is None) == (self.interruption is None):
             return
-        self.trouble = trouble
-        if trouble is None:
+        self.interruption = interruption
+        if interruption is None:
             log.info("the change stream goes on")
         else:
-            log.warning("the change stream is interrupted, trying again: %s", trouble)
+            log.warning("the change stream is interrupted, trying again: %s", interruption)

@@ -14,7 +14,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
-from brook.event import Batch, Event, Position, Reset, ResetReason
+from brook.event import Batch, LogEvent, Position, Reset, ResetReason
 from brook.namespaces import ALL, Namespaces
 
 # How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint
@@ -164,7 +164,7 @@ class Tail:
 
 def _drain(
     stream: Any, namespaces: Namespaces, most: int, change: RawBSONDocument | None
-) -> tuple[list[Event], str, str, bool, RawBSONDocument | None]:
+) -> tuple[list[LogEvent], str, str, bool, RawBSONDocument | None]:
     """What the driver has buffered, after at most one getMore: events, the last change's token, the
     stream's own, whether it lives on, and a change that belongs to the next batch. Runs in a thread.
 
@@ -172,7 +172,7 @@ def _drain(
     was read already would wait with it. Beyond the bounds it goes on to the end of a transaction,
     whose changes share a cluster time: clients should not see half of one, where it came whole.
     """
-    events: list[Event] = []
+    events: list[LogEvent] = []
     last = ""
     size = 0
     if change is None:
@@ -194,7 +194,7 @@ def _drain(
     return events, last, resume["_data"] if resume else "", stream.alive, None
 
 
-def _event(change: RawBSONDocument, token: str, namespaces: Namespaces) -> Event | None:
+def _event(change: RawBSONDocument, token: str, namespaces: Namespaces) -> LogEvent | None:
     operation = change["operationType"]
     if operation in _CHANGES:
         return Change(token, operation, bytes(change.raw))

@@ -1,0 +1,77 @@
+"""The background task over the subscriber list: keep-alives, stuck clients, old history, the goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from brook import sse
+from brook.delivery.history import History
+from brook.delivery.subscriber import CloseReason, State
+from brook.delivery.subscribers import SubscriberList
+from brook.settings import Settings
+
+# Number of keep-alives after which the event loop gets a turn. (A fan-out is sent in one turn.)
+KEEP_ALIVES_PER_TURN = 500
+
+
+class Keeper:
+    """Looks after a list's subscribers while nothing happens. Awaits only between its steps."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        history: History,
+        subscribers: SubscriberList,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._history = history
+        self._subscribers = subscribers
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Send keep-alives, disconnect stuck clients, forget old events: for ever, as a watched task."""
+        pause = min(1.0, self._settings.heartbeat_seconds / 4, self._settings.write_timeout_seconds / 4)
+        while True:
+            await asyncio.sleep(pause)
+            self._history.expire()
+            self._disconnect_stuck()
+            await self._keep_alive()
+
+    async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
+        """Say goodbye to everyone. Returns when all have left; at the timeout it cuts off the rest."""
+        for subscriber in list(self._subscribers):
+            self._subscribers.say_goodbye(subscriber, reason)
+        try:
+            await asyncio.wait_for(self._subscribers.empty.wait(), timeout_seconds)
+        except TimeoutError:
+            for subscriber in list(self._subscribers):
+                self._subscribers.cut(subscriber, reason)
+
+    def _disconnect_stuck(self) -> None:
+        due = self._clock() - self._settings.write_timeout_seconds
+        for subscriber in list(self._subscribers):
+            if subscriber.waiting and subscriber.progress_at <= due:
+                self._subscribers.cut(subscriber, CloseReason.WRITE_TIMEOUT)
+
+    async def _keep_alive(self) -> None:
+        """Write to the subscribers that were sent nothing for long enough."""
+        due = self._clock() - self._settings.heartbeat_seconds
+        sent = 0
+        for group in self._subscribers.groups:
+            for fanout in group.fanouts.values():
+                if fanout.sent_at <= due:
+                    self._subscribers.keep_alive(group, fanout)
+                    sent += len(fanout)
+            if sent >= KEEP_ALIVES_PER_TURN:
+                sent = 0
+                await asyncio.sleep(0)
+        for subscriber in list(self._subscribers):
+            replaying = subscriber.state is State.REPLAYING
+            if replaying and not subscriber.waiting and subscriber.sent_at <= due:
+                self._subscribers.send(subscriber, sse.KEEP_ALIVE)
+                sent += 1
+                if sent % KEEP_ALIVES_PER_TURN == 0:
+                    await asyncio.sleep(0)
