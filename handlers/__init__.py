@@ -17,9 +17,11 @@ from handlers.base import NotFoundHandler
 from handlers.cors import Cors
 from handlers.descriptors import Descriptors
 from handlers.framing import Framings
+from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
 from handlers.page import PageHandler
 from handlers.stream import StreamHandler
+from handlers.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ def application(
 ) -> tornado.web.Application:
     """The application: the whole URL map. Tornado's compression stays off: it would hold back events."""
     descriptors = descriptors or Descriptors.of_this_process()
-    common = {"cors": Cors(settings.cors_origin)}
+    cors = Cors(settings.cors_origin)
+    common = {"cors": cors}
     files = {"path": str(static_path), **common}
     stream = {
         "settings": settings,
@@ -44,7 +47,9 @@ def application(
         "subscribers": subscribers,
         "readiness": readiness,
         "framings": Framings(compress=settings.compression == "gzip"),
+        "heads": Heads(cors),
         "descriptors": descriptors,
+        "watcher": Watcher(),
         **common,
     }
     routes: list[Any] = [

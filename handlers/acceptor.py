@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import tornado.web
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 
+from handlers import first_request
 from handlers.descriptors import Descriptors
 
-# In one turn of the loop. Others have theirs: events go out while a crowd comes in.
-ACCEPTS_PER_TURN = 100
+# In one turn of the loop: some 5 ms, then events go out again.
+ACCEPTS_PER_TURN = 25
 
 # How long nobody is accepted when there is no descriptor, before it is tried again.
 PAUSE_SECONDS = 0.25
@@ -59,9 +61,14 @@ class Acceptor:
     """Accepts connections, and has their requests served. Pauses while there is no descriptor for more."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], requests: Requests, descriptors: Descriptors
+        self,
+        sockets: Sequence[socket.socket],
+        app: tornado.web.Application,
+        requests: Requests,
+        descriptors: Descriptors,
     ) -> None:
         self._sockets = sockets
+        self._app = app
         self._requests = requests
         self._descriptors = descriptors
         self._loop = asyncio.get_running_loop()
@@ -118,8 +125,10 @@ class Acceptor:
                     self._wait_for_room()
                     return
                 continue  # the client has left meanwhile, or its network has failed: accept(2)
+            connection.setblocking(False)
             last = connection.fileno() >= self._descriptors.requests - 1
-            self._requests.serve(connection, address)
+            if not first_request.served(connection, address, self._app):
+                self._requests.serve(connection, address)
             if last:
                 self._wait_for_room()
                 return

@@ -24,6 +24,9 @@ BACKLOG = 8192
 # A request here is a line and some headers; what a client sends after that is not read.
 REQUEST_MAX_BYTES = 64 * 1024
 
+# How long a client that says nothing is left to the kernel, where it takes no descriptor of this process.
+DEFER_SECONDS = 5
+
 # How long a request's head may take, and a connection may wait for its next request.
 HEAD_SECONDS = 60.0
 
@@ -60,7 +63,7 @@ def listen(
         idle_connection_timeout=head_seconds,
         body_timeout=body_seconds,
     )
-    acceptor = Acceptor(sockets, requests, descriptors)
+    acceptor = Acceptor(sockets, app, requests, descriptors)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
     return acceptor
@@ -99,6 +102,9 @@ def _set_options(listening: socket.socket, stuck_seconds: float) -> None:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):
+        # A connection is accepted when its request has come, which is then served at once.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
         # Twice the list's own patience, which should come first: it can say why.

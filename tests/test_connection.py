@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager, closing
 
 import psutil
 import pytest
-import tornado.httpserver
-import tornado.netutil
 
 from brook.delivery.subscriber import State, Subscriber
 from brook.event import Batch, Event
+from brook.settings import Settings
+from handlers import listening
+from handlers.descriptors import Descriptors
 from tests.raw_client import Parser, RawClient
 from tests.test_handlers import build_service
 from tests.test_history import after, events, key
@@ -36,10 +37,9 @@ class Server:
         self.service = build_service(**options)
         self.list = self.service.subscribers
         self.number = 100
-        self.http = tornado.httpserver.HTTPServer(self.service.app)
-        [bound] = tornado.netutil.bind_sockets(0, "127.0.0.1")
-        self.port = bound.getsockname()[1]
-        self.http.add_socket(bound)
+        settings = Settings(host="127.0.0.1", port=0)
+        self.http = listening.listen(settings, self.service.app, Descriptors.of_this_process())
+        self.port = self.http.port
 
     def publish(self, count: int = 1, size: int = 10) -> None:
         happened: list[Event] = list(events(self.number + 1, self.number + count, size))

@@ -375,9 +375,7 @@ def test_backlog_is_drained_in_large_batches_once_and_in_order(sandbox, database
 
     batches, seconds = asyncio.run(scenario())
     events = [event for batch in batches for event in batch.events]
-    numbers = [
-        json.loads(event.decode().frame(SUBSCRIPTION).split(b"data: ")[1])["number"] for event in events
-    ]
+    numbers = [json.loads(event.decode().frame(SUBSCRIPTION).split(b"data: ")[1])["number"] for event in events]
     assert numbers == list(range(CHANGES))
     keys = [event.key for event in events]
     assert keys == sorted(set(keys))
