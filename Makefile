@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run demo test check bench bench-peers format clean system
+.PHONY: help run demo test test-fast check bench bench-peers format clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -17,6 +17,9 @@ demo: $(VENV)/.sandbox  ## Set up and play the scripted demo: http://localhost:3
 
 test: $(VENV)/.dev system  ## Run every test, on a real MongoDB and a real browser
 	$(PYTHON) -m pytest
+
+test-fast: $(VENV)/.dev  ## Run the tests that need neither MongoDB nor a browser: under a minute
+	$(PYTHON) -m pytest -q -m "not mongod and not browser" tests/core tests/http
 
 check: $(VENV)/.dev  ## Lint, format and types
 	ruff check .

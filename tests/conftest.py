@@ -11,7 +11,17 @@ import pytest
 from pymongo import WriteConcern
 
 from sources.sandbox import Sandbox
-from tests.processes import ServerProcess
+from tests.support.processes import ServerProcess
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a MongoDB or a browser, so that `make test-fast` can leave them out."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "sandbox" in names or "nodes" in names:
+            item.add_marker(pytest.mark.mongod)
+        if "chromium" in names:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="session", autouse=True)

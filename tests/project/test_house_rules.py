@@ -1,0 +1,338 @@
+"""Rules of this house that no linter knows: who may name whom, what a file may hold, what is shipped."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+from tests.support.raw_client import RawClient
+
+ROOMS = ("brook", "handlers", "sources")
+OURS = (*ROOMS, "server")
+MODULES = sorted([ROOT / "server.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
+DRIVER = {"motor", "pymongo", "gridfs"}
+
+# What is not part of the project: set up, built or fetched, and so not in a clone.
+NOT_OURS = {"node_modules", "build", "dist", "__pycache__"}
+
+MOST_LINES_OF_A_FILE = 300
+MOST_LINES_OF_A_FUNCTION = 60
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def files() -> Iterator[Path]:
+    """Every file that a clone of the project has."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [
+            name for name in folders
+            if name not in NOT_OURS and not name.endswith(".egg-info") and (name == ".ci" or name[0] != ".")
+        ]  # fmt: skip
+        yield from (Path(folder, name) for name in names)
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path: Path) -> str:
+    """The name by which a module is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path, *, at_once: bool = False) -> set[str]:
+    """The modules that a file imports: anywhere in it, or just by being imported itself."""
+    found = set()
+    todo: list[ast.AST] = [tree(path)]
+    while todo:
+        node = todo.pop()
+        if at_once and (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or only_for_types(node)):
+            continue
+        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    # Importing a module imports the packages it is in.
+    return found | {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+# -- who may name whom -----------------------------------------------------------------------------
+
+
+@each_module
+def test_rooms_name_only_those_below_them(path):
+    allowed = {
+        "server": {"brook", "handlers", "sources"},
+        "handlers": {"brook", "handlers"},
+        "sources": {"brook", "sources"},
+        "brook": {"brook"},
+    }
+    room = name_of(path).partition(".")[0]
+    assert rooms_of(imports(path)) & set(OURS) <= allowed[room]
+
+
+@each_module
+def test_each_room_uses_only_the_libraries_that_are_its_business(path):
+    known = {
+        "server": {"click", "tornado"},
+        "handlers": {"tornado"},
+        "sources": DRIVER | {"bson"},
+        "brook": {"bson", "orjson"},
+    }
+    room = name_of(path).partition(".")[0]
+    foreign = rooms_of(imports(path)) - set(sys.stdlib_module_names) - set(OURS)
+    assert foreign <= known[room]
+    if foreign & DRIVER:
+        assert re.fullmatch(r"sources\.(mongo(\.\w+)*|sandbox)", name_of(path))
+
+
+def test_nothing_that_a_demo_needs_knows_of_mongodb():
+    """Followed from `server` through everything that is imported at once."""
+    by_name = {name_of(path): path for path in MODULES}
+    reached: set[str] = set()
+    todo = ["server"]
+    while todo:
+        name = todo.pop()
+        if name in reached or name not in by_name:
+            continue
+        reached.add(name)
+        wanted = imports(by_name[name], at_once=True)
+        assert not rooms_of(wanted) & (DRIVER | {"bson"}), f"{name} is needed by a demo"
+        todo += wanted
+    assert {"server", "handlers.stream", "sources.demo", "brook.delivery.subscribers"} <= reached
+    assert "sources.mongo.source" not in reached
+
+
+def test_tests_and_benchmarks_are_used_by_nobody_else():
+    for path in MODULES:
+        assert not rooms_of(imports(path)) & {"tests", "bench", "pytest"}
+
+
+# -- what a file may hold --------------------------------------------------------------------------
+
+CHANGEABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
+CHANGEABLE_TYPES = {"list", "dict", "set", "bytearray", "deque", "defaultdict", "OrderedDict", "Counter",
+                    "WeakSet", "WeakKeyDictionary", "WeakValueDictionary", "count", "Queue", "Event",
+                    "Lock", "Condition", "ContextVar", "local"}  # fmt: skip
+
+
+def called(node: ast.expr) -> str:
+    """The last name of what is called."""
+    if not isinstance(node, ast.Call):
+        return ""
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def assignments(body: list[ast.stmt]) -> Iterator[tuple[list[str], ast.expr]]:
+    for node in body:
+        if isinstance(node, ast.Assign):
+            yield [target.id for target in node.targets if isinstance(target, ast.Name)], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            yield [getattr(node.target, "id", "")], node.value
+
+
+@each_module
+def test_no_state_lives_in_a_module_or_a_class(path):
+    """A table written in capitals may be a dict, and nobody may change it."""
+    module = tree(path)
+    constants: set[str] = set()
+    classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    for body in (module.body, *(node.body for node in classes)):
+        for names, value in assignments(body):
+            assert called(value) not in CHANGEABLE_TYPES, f"{names} can be changed by everybody"
+            if isinstance(value, CHANGEABLE):
+                assert all(re.fullmatch("_?[A-Z][A-Z0-9_]*|__all__|__slots__", name) for name in names), names
+                constants |= set(names)
+    for node in ast.walk(module):
+        assert not isinstance(node, ast.Global), f"line {node.lineno}: global"
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            assert getattr(node.value, "id", "") not in constants, f"line {node.lineno} changes a table"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changes = node.func.attr in {"append", "add", "update", "pop", "clear", "extend", "setdefault"}
+            assert not (changes and getattr(node.func.value, "id", "") in constants), f"line {node.lineno}"
+
+
+@each_module
+def test_no_function_remembers_results_for_ever(path):
+    for node in ast.walk(tree(path)):
+        for decorator in getattr(node, "decorator_list", []):
+            text = ast.unparse(decorator)
+            assert "cache" not in text or "cached_property" in text, f"line {node.lineno}: {text}"
+
+
+@each_module
+def test_file_is_about_one_thing_and_so_not_long(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_A_FILE
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < MOST_LINES_OF_A_FUNCTION, node.name
+
+
+@each_module
+def test_file_begins_with_its_place_and_names_no_unfinished_business(path):
+    if path.read_text(encoding="utf-8").strip():
+        assert ast.get_docstring(tree(path))
+    for word in ("TO" + "DO", "FIX" + "ME", "X" + "XX"):
+        assert word not in path.read_text(encoding="utf-8")
+
+
+@each_module
+def test_only_the_server_configures_logging_and_nobody_prints(path):
+    calls = [ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    assert "print" not in calls
+    if path.name != "server.py":
+        assert "logging.basicConfig" not in calls
+
+
+# -- what the project says -------------------------------------------------------------------------
+
+# Put together here, so that this file does not hold what it forbids.
+FORBIDDEN = {
+    "a path of somebody's machine": re.compile(
+        r"(?<![\w.~}$-])/(?:" + "|".join(("ho" + "me", "ro" + "ot", "Us" + "ers", "work")) + r")/\w"
+    ),
+    "a package registry's host": re.compile(
+        "|".join(
+            re.escape(host)
+            for host in ("py" + "pi.org", "py" + "thonhosted.org", "npm" + "js.org", "npm" + "js.com",
+                         "registry." + "yarnpkg", "crates" + ".io", "proxy." + "golang")
+        )
+    ),
+    "a key": re.compile("BEGIN [A-Z ]*PRIVATE " + "KEY"),
+}  # fmt: skip
+
+
+def test_files_speak_of_no_machine_and_no_registry():
+    checked = 0
+    for path in files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture
+        checked += 1
+        for what, pattern in FORBIDDEN.items():
+            match = pattern.search(text)
+            assert match is None, f"{path.relative_to(ROOT)} names {what}: {match}"
+    assert checked > 50
+
+
+def test_every_folder_of_tests_is_a_package():
+    """Otherwise pytest would import `tests/http` in place of a top-level module of that name."""
+    folders = {
+        path.parent for path in files() if path.suffix == ".py" and path.is_relative_to(ROOT / "tests")
+    }
+    assert len(folders) > 5
+    assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_support_code_is_not_in_test_files():
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not any(re.search(r"(^|\.)test_", name) for name in imports(path)), path
+
+
+def test_unexpected_warnings_are_errors():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    warnings = options["tool"]["pytest"]["ini_options"]["filterwarnings"]
+    assert warnings[0] == "error"
+
+
+# -- what is shipped -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of a clone: built where nothing but the project's own files is."""
+    clone = tmp_path_factory.mktemp("clone")
+    for path in files():
+        target = clone / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(clone)]
+    subprocess.run(command, check=True, timeout=170)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_the_server_and_its_page_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    expected = {str(path.relative_to(ROOT)) for path in MODULES}
+    expected |= {f"static/{path.name}" for path in (ROOT / "static").iterdir() if path.is_file()}
+    assert names == expected
+    assert wheel.name.startswith("babbling_brook-")
+
+
+def test_wheel_in_an_empty_environment_plays_the_demo_from_anywhere(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=100)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run(
+        [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        check=True, timeout=170,
+    )  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # The demo needs few of them: a package that is missing in the wheel must fail here.
+    every_module = "; ".join(f"import {name_of(path)}" for path in MODULES)
+    subprocess.run([programs / "python", "-c", every_module], check=True, cwd=elsewhere, timeout=60)
+    command = [programs / "babbling-brook", "--demo", "--host", "127.0.0.1", "--port", "0"]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BROOK_", "PYTHON"))
+    }
+    with subprocess.Popen(
+        command, cwd=elsewhere, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            port = int(next(re.finditer(r"listening at http://127.0.0.1:(\d+)", server.stderr.readline()))[1])
+            plays_the_demo(port)
+            server.terminate()
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+    assert list(elsewhere.iterdir()) == []
+
+
+def plays_the_demo(port: int) -> None:
+    def read(path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
+            return answer.read()
+
+    page = read("").decode()
+    assert "<title>Babbling Brook</title>" in page
+    linked = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
+    assert linked
+    assert all(read(name) for name in linked)
+
+    async def listen() -> None:
+        with closing(await RawClient(port).connect()) as client:
+            assert (await client.next()).data == "Sending 1"
+
+    asyncio.run(listen())
