@@ -10,8 +10,8 @@ import pytest
 
 from handlers import first_request
 from handlers.stream import StreamHandler
-from tests.http.test_connection import Server, serving
 from tests.support.fakes import until
+from tests.support.server import Server, serving
 
 HOST = "Host: localhost\r\n"
 
