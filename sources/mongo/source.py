@@ -148,8 +148,10 @@ class MongoSource(Source):
         """Close the cursor and the connections, as far as the server answers."""
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                if self._live is not None:
-                    await self._live.close()
+                # When the server dies just now, the driver trips over the session that it has given back.
+                with contextlib.suppress(PyMongoError, AttributeError):
+                    if self._live is not None:
+                        await self._live.close()
                 # Says goodbye to the server, and would wait for it.
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._executor, self._client.close)

@@ -29,7 +29,6 @@ from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
 from server import serve
 from sources import named_database
-from sources import sandbox as sandbox_module
 from sources.mongo import MongoSource
 from sources.mongo import tail as mongo_tail
 from sources.sandbox import Node, Sandbox
@@ -95,11 +94,7 @@ def running(node: Node) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory):
-    options = [option for option in sandbox_module._OPTIONS if option not in ("--replSet", "sandbox")]
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sandbox_module, "_OPTIONS", tuple(options))
-            node = stack.enter_context(running(Node(tmp_path_factory.mktemp("standalone") / "node")))
+    with running(Node(tmp_path_factory.mktemp("standalone") / "node", replica_set="")) as node:
         yield node
 
 

@@ -116,7 +116,20 @@ def test_make_targets_that_are_named_exist(page):
 
 
 # Options of other programs.
-FOREIGN = {"--replSet", "--eval", "--compressed", "--strict", "--lines", "--data-urlencode"}
+FOREIGN = {
+    "--replSet",
+    "--eval",
+    "--compressed",
+    "--strict",
+    "--lines",
+    "--data-urlencode",
+    "--generate-hashes",
+    "--no-build-isolation",
+    "--only-binary",
+    "--package-lock-only",
+    "--require-hashes",
+    "--universal",
+}
 
 
 @every_page

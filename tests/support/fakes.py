@@ -71,6 +71,9 @@ class FakeConnection:
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = True
+
 
 @dataclass(frozen=True, slots=True)
 class FakeSocket:
