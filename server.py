@@ -137,10 +137,16 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     for field in reversed(dataclasses.fields(Settings)):
         many = isinstance(field.default, tuple)
         command = click.option(
-            flag(field.name), field.name, envvar=environment_name(field.name), multiple=many,
-            type=str if many else type(field.default), default=field.default,
-            show_default=True, show_envvar=True, help=field.metadata["help"],
-        )(command)  # fmt: skip
+            flag(field.name),
+            field.name,
+            envvar=environment_name(field.name),
+            multiple=many,
+            type=str if many else type(field.default),
+            default=field.default,
+            show_default=True,
+            show_envvar=True,
+            help=field.metadata["help"],
+        )(command)
     return command
 
 

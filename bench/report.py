@@ -89,8 +89,20 @@ AIMS = (
 
 def brief(figures: Results) -> str:
     """One measurement on one line."""
-    shown = ("cpu_us", "user_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
-             "changes_per_second", "seconds", "cursors", "times_alone", "times_unfiltered")  # fmt: skip
+    shown = (
+        "cpu_us",
+        "user_us",
+        "p50_ms",
+        "p99_ms",
+        "last_ms",
+        "connection_kb",
+        "keep_alive_percent",
+        "changes_per_second",
+        "seconds",
+        "cursors",
+        "times_alone",
+        "times_unfiltered",
+    )
     parts = [f"{name} {number(figures[name])}" for name in shown if name in figures]
     return "  ".join(parts) + (f"  FAULTS {figures['faults']}" if figures["faults"] else "")
 

@@ -204,10 +204,14 @@ class Herd:
                 Running(Brook(*self.arguments), database) as running,
                 Cursors(database) as cursors,
                 Load(
-                    running.port, clients=self.clients, window=self.clients, last_event_id=last_id,
-                    first=2, events=self.behind,
+                    running.port,
+                    clients=self.clients,
+                    window=self.clients,
+                    last_event_id=last_id,
+                    first=2,
+                    events=self.behind,
                 ) as load,
-            ):  # fmt: skip
+            ):
                 before = running.cpu_seconds()
                 report = load.wait_for("done")
                 used = running.cpu_seconds() - before
