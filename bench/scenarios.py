@@ -219,7 +219,7 @@ class Herd:
         return {
             "seconds": (report["last_receipt_us"] - report["opening_us"]) / 1e6,
             # One of them is the live stream.
-            "cursors": cursors.most - 1,
+            "cursors": cursors.max - 1,
             "cpu_ms": used / self.clients * 1000,
             "memory_mb": memory / 1e6,
             "faults": faults(report),

@@ -20,7 +20,7 @@ PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before"
 REPEATABLE = ("ns", "id")
 
 # How often a repeatable parameter may come. Each costs a look-up a change.
-MOST_REPEATED = 200
+MAX_REPEATED = 200
 
 # As a number is written, and in no other way: "007" is a text.
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -50,7 +50,7 @@ def subscription(
             raise InvalidParameter(
                 f"unknown parameter {name[:50]!r}; there are: since, {', '.join(PARAMETERS)}"
             )
-        if len(values) > (MOST_REPEATED if name in REPEATABLE else 1):
+        if len(values) > (MAX_REPEATED if name in REPEATABLE else 1):
             raise InvalidParameter(f"the parameter {name!r} is given {len(values)} times")
     one = {name: values[0] for name, values in parameters.items()}
     wanted = _namespaces(namespaces, stream, parameters.get("ns", ()))

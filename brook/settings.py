@@ -17,8 +17,8 @@ ENVIRONMENT_PREFIX = "BROOK_"
 _ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^/\s,?#@A-Z]+")
 
 
-def _setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+def _setting(default: Any, help: str, *, min: float | None = None, max: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Settings:
     """What the operator chose; valid by construction. Units are in the names."""
 
     host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for every interface.")
-    port: int = _setting(3333, "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    port: int = _setting(3333, "Port to listen on; 0 picks a free one.", min=0, max=65535)
     database: str = _setting("babblingBrook", "Database to watch.")
     collection: tuple[str, ...] = _setting(
         ("creatures",), "Collection to watch; repeat it for several, * for all of the database."
@@ -35,44 +35,44 @@ class Settings:
         (), "Further collection to watch, in any database: db.coll, or db.* for all of it; repeatable."
     )
     heartbeat_seconds: float = _setting(
-        15.0, "Silence after which a client is sent a keep-alive.", least=0.1, most=3600
+        15.0, "Silence after which a client is sent a keep-alive.", min=0.1, max=3600
     )
     retry_ms: int = _setting(
-        3000, "Time after which a client that was cut off should come back.", least=0, most=3_600_000
+        3000, "Time after which a client that was cut off should come back.", min=0, max=3_600_000
     )
     history_max_bytes: int = _setting(
-        64 * 1024 * 1024, "Recent events kept in memory for clients that come back.", least=0
+        64 * 1024 * 1024, "Recent events kept in memory for clients that come back.", min=0
     )
     history_seconds: float = _setting(
-        300.0, "Age up to which recent events are kept in memory.", least=0, most=7 * 86400
+        300.0, "Age up to which recent events are kept in memory.", min=0, max=7 * 86400
     )
     warm_up_seconds: float = _setting(
         60.0,
         "How far in the past to start reading the log, so that clients of a server that was "
         "restarted are served from memory.",
-        least=0,
-        most=86400,
+        min=0,
+        max=86400,
     )
     queue_max_bytes: int = _setting(
-        1024 * 1024, "Bytes that may wait for one slow client before it is disconnected.", least=1024
+        1024 * 1024, "Bytes that may wait for one slow client before it is disconnected.", min=1024
     )
     write_timeout_seconds: float = _setting(
-        30.0, "Time for which a client may take nothing before it is disconnected.", least=0.1, most=3600
+        30.0, "Time for which a client may take nothing before it is disconnected.", min=0.1, max=3600
     )
     replay_cursors: int = _setting(
         4,
         "Cursors that may read the log at once for clients that come back from before the memory.",
-        least=1,
-        most=64,
+        min=1,
+        max=64,
     )
     processes: int = _setting(
         1,
         "Processes that share the port, each with a change stream of its own: about one a core.",
-        least=1,
-        most=256,
+        min=1,
+        max=256,
     )
     drain_seconds: float = _setting(
-        5.0, "Time to say goodbye to every client when the server stops.", least=0, most=600
+        5.0, "Time to say goodbye to every client when the server stops.", min=0, max=600
     )
     compression: str = _setting("gzip", "Compression for clients that accept it: gzip or off.")
     cors_origin: str = _setting("*", "Origin whose pages may read the stream; * for any, empty for none.")
@@ -122,9 +122,9 @@ def _is_collection(name: str) -> bool:
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:
-    least, most = metadata["least"], metadata["most"]
-    if least is None:
+    lower, upper = metadata["min"], metadata["max"]
+    if lower is None:
         return
-    if not math.isfinite(value) or value < least or (most is not None and value > most):
-        bounds = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+    if not math.isfinite(value) or value < lower or (upper is not None and value > upper):
+        bounds = f"at least {lower:g}" if upper is None else f"from {lower:g} to {upper:g}"
         raise SettingsError(f"{flag(name)} takes a number {bounds}, got {value}")

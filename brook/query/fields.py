@@ -8,7 +8,7 @@ from typing import Any
 
 from brook.errors import InvalidParameter
 
-MOST_FIELDS = 100
+MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Fields:
             raise InvalidParameter("fields either includes (type,size) or excludes (-secret,-cost), not both")
         plain = frozenset(name.removeprefix("-") for name in names)
         # Before they are compared with one another, which takes seconds for as many as a URL can hold.
-        if len(plain) > MOST_FIELDS:
-            raise InvalidParameter(f"fields takes at most {MOST_FIELDS} names, got {len(plain)}")
+        if len(plain) > MAX_FIELDS:
+            raise InvalidParameter(f"fields takes at most {MAX_FIELDS} names, got {len(plain)}")
         for name in plain:
             if not all(name.split(".")) or "$" in name or "\0" in name:
                 raise InvalidParameter(f"fields: {name[:50]!r} is not the name of a field")
