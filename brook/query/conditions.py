@@ -199,7 +199,7 @@ class HasType(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Mod(Leaf):
-    """`$mod`: a number with this remainder. Divides as C does: truncates, and keeps the sign of the dividend."""
+    """`$mod`: a number with this remainder. Truncates, and keeps the sign of the dividend, as C does."""
 
     divisor: int
     remainder: int

@@ -47,7 +47,7 @@ class Fields:
         return _exclude(document, self.names, "") if self.excluding else _include(document, self.names, "")
 
     def of_paths(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the selected part of an update's `updatedFields`: values by dotted path with array indexes."""
+        """Return the selected part of `updatedFields`: values by dotted path with array indexes."""
         wanted = {}
         for path, value in values.items():
             named, readings = self._read(path)

@@ -126,7 +126,7 @@ def test_refusal_quotes_only_the_beginning_of_what_was_sent(name):
 
 
 def test_path_and_ns_cannot_both_name_collections():
-    with pytest.raises(InvalidParameter, match="ns goes with /stream only"):
+    with pytest.raises(InvalidParameter, match="ns works only with /stream"):
         meaning("ns=plants", "creatures")
 
 
