@@ -1,6 +1,7 @@
 """Babbling Brook: MongoDB's changes in the browser, over Server-Sent Events.
 
-The only place that knows every room: settings -> source -> subscribers -> application -> serve -> drain.
+The command line, and the only module that imports all packages. It builds settings, source, subscriber list
+and application, serves, and drains.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ log = logging.getLogger("brook")
 
 STATIC = Path(__file__).resolve().parent / "static"
 
-# The collector looks at what is new after so many allocations, and now and then at everything. At its usual
-# pace (700, 10, 10) it goes over the connections of a crowd that comes time and again: ten thousand are let
-# in a sixth slower, for a tenth less memory.
+# Thresholds of the garbage collector. With the defaults (700, 10, 10), it traverses the connections of an
+# arriving crowd again and again: accepting ten thousand clients takes a sixth longer and saves a tenth of the
+# memory.
 GARBAGE_THRESHOLDS = (5000, 5, 10)
 
 MODES = ("demo", "mongo", "sandbox")
@@ -100,7 +101,7 @@ async def serve(
 
 
 async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[Any, Any, Any]) -> None:
-    """Await something, but no longer than all tasks run. Raises what one raised: none dies unseen."""
+    """Await a coroutine until it or any of the tasks ends. Raises the exception of an ended task."""
     main = asyncio.create_task(awaited)
     try:
         done, _ = await asyncio.wait([main, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +112,7 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
 
 
 def work(settings: Settings, uri: str | None, stopped: Callable[[], bool], *, babbling: bool) -> int:
-    """One process's work: serve, with a writer beside it for the sandbox. Returns the exit code."""
+    """Run one process: the server, and for the sandbox a writer. Returns the exit code."""
     try:
         asyncio.run(_run(settings, uri, stopped, babbling=babbling))
     except BrookError as error:
@@ -125,7 +126,7 @@ async def _run(settings: Settings, uri: str | None, stopped: Callable[[], bool],
     if uri is None or not babbling:
         await serving
         return
-    # Imported only when asked for: it needs the driver.
+    # A late import: the other modes must run without the driver.
     from sources.sandbox import babble
 
     writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
@@ -136,10 +137,10 @@ async def _run(settings: Settings, uri: str | None, stopped: Callable[[], bool],
 
 
 def _streams(settings: Settings, uri: str | None) -> Streams:
-    """The demo has one stream, played to each client alone; MongoDB has those of its collections."""
+    """Return the private stream of the demo, or the streams of MongoDB's collections."""
     if uri is None:
         return SingleStream(private=True)
-    # Imported only when asked for: the demo needs no bson.
+    # A late import: the demo must run without bson.
     from brook.namespaces import Namespaces
     from brook.parameters import CollectionStreams
 
@@ -147,19 +148,25 @@ def _streams(settings: Settings, uri: str | None) -> Streams:
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command line option and an environment variable for every setting."""
+    """Add an option and an environment variable for each setting to a command."""
     for field in reversed(dataclasses.fields(Settings)):
         many = isinstance(field.default, tuple)
         command = click.option(
-            flag(field.name), field.name, envvar=environment_name(field.name), multiple=many,
-            type=str if many else type(field.default), default=field.default,
-            show_default=True, show_envvar=True, help=field.metadata["help"],
-        )(command)  # fmt: skip
+            flag(field.name),
+            field.name,
+            envvar=environment_name(field.name),
+            multiple=many,
+            type=str if many else type(field.default),
+            default=field.default,
+            show_default=True,
+            show_envvar=True,
+            help=field.metadata["help"],
+        )(command)
     return command
 
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
-@click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a script to every client.")
+@click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a scripted demo to each client.")
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
 @click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
 @_options
@@ -195,9 +202,9 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
 
 
 def _choose_port(settings: Settings) -> Settings:
-    """Find out before anything else is started whether the port can be had, and which one it is.
+    """Check that the port is free before starting anything, and replace port 0 by a free one.
 
-    Several processes share theirs (SO_REUSEPORT), which would not notice another server that does so too.
+    Processes that share a port (SO_REUSEPORT) would not notice another server that shares it too.
     """
     sockets = listening.bind(settings, reuse_port=False)
     port = sockets[0].getsockname()[1]
@@ -207,8 +214,10 @@ def _choose_port(settings: Settings) -> Settings:
 
 
 class _StopRequest:
-    """SIGTERM and SIGINT before `serve` and `workers` handle them. An exception out of a signal's handler may
-    come anywhere, also where the driver swallows it: so it is noted, and looked at between the steps.
+    """SIGTERM and SIGINT, until `serve` or `workers` handles them.
+
+    The handler only notes the signal. An exception raised in it could come anywhere, and the driver
+    would swallow it. The steps of the start look at the note.
     """
 
     def __init__(self) -> None:
@@ -217,7 +226,7 @@ class _StopRequest:
             signal.signal(number, self._make)
 
     def __call__(self) -> bool:
-        """Whether there was one."""
+        """True once a signal has come."""
         return self._made
 
     def _make(self, number: int, frame: FrameType | None) -> None:
@@ -225,28 +234,30 @@ class _StopRequest:
 
 
 def _start_sandbox(stack: contextlib.ExitStack, stop: _StopRequest) -> str:
-    # Imported only when asked for: it needs the driver.
+    # A late import: the other modes must run without the driver.
     from sources.sandbox import Sandbox, Stopped
 
-    log.info("starting a private MongoDB, which will be gone when this ends")
+    log.info("starting a throwaway MongoDB; its data is deleted when the server stops")
     try:
         uri = stack.enter_context(Sandbox(stopped=stop)).uri
     except Stopped:
         raise SystemExit(0) from None
-    log.info("to write to it yourself: mongosh '%s'", uri)
+    log.info("to connect to it: mongosh '%s'", uri)
     return uri
 
 
 def _exit(code: int) -> NoReturn:
-    """End the process. Everything is closed by now, but a thread may still wait for a database that
-    does not answer, and the interpreter would wait for the thread.
+    """End the process without joining threads.
+
+    Everything is closed by now, but a driver thread may still wait for a database that does not answer, and
+    the interpreter would wait for the thread.
     """
     logging.shutdown()
     os._exit(code)
 
 
 def _mode(context: click.Context, chosen: dict[str, bool]) -> str:
-    """The one mode asked for. What the command line says goes before the environment."""
+    """Return the chosen mode. The command line takes precedence over the environment."""
     asked = [mode for mode in MODES if chosen[mode]]
     typed = [mode for mode in asked if context.get_parameter_source(mode) is ParameterSource.COMMANDLINE]
     modes = typed or asked
@@ -256,7 +267,7 @@ def _mode(context: click.Context, chosen: dict[str, bool]) -> str:
 
 
 def _allow_many_sockets() -> None:
-    """As many clients as the system lets this process have; the usual soft limit is 1,024."""
+    """Raise the soft limit of open files, usually 1,024, to the hard limit: each client takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

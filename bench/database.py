@@ -112,10 +112,10 @@ class Reader:
 
 
 class Cursors:
-    """Watches how many change streams the servers have open, and keeps the most."""
+    """Watches how many change streams the servers have open, and keeps the maximum."""
 
     def __init__(self, database: Database) -> None:
-        self.most = 0
+        self.max = 0
         self._database = database
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -130,4 +130,4 @@ class Cursors:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            self.most = max(self.most, self._database.change_streams())
+            self.max = max(self.max, self._database.change_streams())

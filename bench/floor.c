@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define CLIENTS 65536
-#define MOST (1024 * 1024)
+#define MAX_BYTES (1024 * 1024)
 
 static const char HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                            "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -78,7 +78,7 @@ static void forward(void)
             die("realloc");
         read_fully(chunk + room + size, length);
         size += length;
-    } while (size < MOST && poll(&input, 1, 0) > 0);
+    } while (size < MAX_BYTES && poll(&input, 1, 0) > 0);
     char digits[16];
     int before = sprintf(digits, "%zx\r\n", size);
     char *begin = memcpy(chunk + room - before, digits, before);

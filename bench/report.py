@@ -64,33 +64,45 @@ class Aim:
 
     scenario: str
     figure: str
-    most: float | None = None
-    least: float | None = None
+    max: float | None = None
+    min: float | None = None
     of: Mapping[str, float] = field(default_factory=dict)
 
 
 AIMS = (
     Aim("paced", "cpu_us", of={"express": 0.6, "nchan": 0.95, "floor": 1.8}),
-    Aim("paced", "p99_ms", most=50, of={"express": 0.1}),
+    Aim("paced", "p99_ms", max=50, of={"express": 0.1}),
     Aim("burst", "cpu_us", of={"express": 1 / 30, "nchan": 1 / 30}),
     Aim("burst", "last_ms", of={"nchan": 0.1}),
     Aim("wide", "cpu_us", of={"express": 0.5, "nchan": 0.95}),
-    Aim("idle", "connection_kb", most=6),
-    Aim("idle", "keep_alive_percent", most=3),
-    Aim("intake", "changes_per_second", least=30_000),
-    Aim("herd", "seconds", most=10),
-    Aim("herd", "cursors", most=4),
-    Aim("herd-log", "seconds", most=10),
-    Aim("herd-log", "cursors", most=4),
-    Aim("own-filters", "times_alone", most=3),
-    Aim("100-filters", "times_unfiltered", most=1.3),
+    Aim("idle", "connection_kb", max=6),
+    Aim("idle", "keep_alive_percent", max=3),
+    Aim("intake", "changes_per_second", min=30_000),
+    Aim("herd", "seconds", max=10),
+    Aim("herd", "cursors", max=4),
+    Aim("herd-log", "seconds", max=10),
+    Aim("herd-log", "cursors", max=4),
+    Aim("own-filters", "times_alone", max=3),
+    Aim("100-filters", "times_unfiltered", max=1.3),
 )
 
 
 def brief(figures: Results) -> str:
     """One measurement on one line."""
-    shown = ("cpu_us", "user_us", "p50_ms", "p99_ms", "last_ms", "connection_kb", "keep_alive_percent",
-             "changes_per_second", "seconds", "cursors", "times_alone", "times_unfiltered")  # fmt: skip
+    shown = (
+        "cpu_us",
+        "user_us",
+        "p50_ms",
+        "p99_ms",
+        "last_ms",
+        "connection_kb",
+        "keep_alive_percent",
+        "changes_per_second",
+        "seconds",
+        "cursors",
+        "times_alone",
+        "times_unfiltered",
+    )
     parts = [f"{name} {number(figures[name])}" for name in shown if name in figures]
     return "  ".join(parts) + (f"  FAULTS {figures['faults']}" if figures["faults"] else "")
 
@@ -159,14 +171,14 @@ def ratios(results: Results) -> str:
 def aimed(aim: Aim, ours: float, found: Mapping[str, float | None]) -> str:
     """What was aimed at; in bold what was missed."""
     parts = []
-    if aim.most is not None:
-        parts.append((f"at most {number(aim.most)}", ours <= aim.most))
-    if aim.least is not None:
-        parts.append((f"at least {number(aim.least)}", ours >= aim.least))
-    for peer, most in aim.of.items():
+    if aim.max is not None:
+        parts.append((f"at most {number(aim.max)}", ours <= aim.max))
+    if aim.min is not None:
+        parts.append((f"at least {number(aim.min)}", ours >= aim.min))
+    for peer, times in aim.of.items():
         there = found.get(peer)
         if there is not None:
-            parts.append((f"{number(most)} x {TITLES[peer]}", there <= most))
+            parts.append((f"{number(times)} x {TITLES[peer]}", there <= times))
     return ", ".join(text if reached else f"**{text}**" for text, reached in parts)
 
 

@@ -204,10 +204,14 @@ class Herd:
                 Running(Brook(*self.arguments), database) as running,
                 Cursors(database) as cursors,
                 Load(
-                    running.port, clients=self.clients, window=self.clients, last_event_id=last_id,
-                    first=2, events=self.behind,
+                    running.port,
+                    clients=self.clients,
+                    window=self.clients,
+                    last_event_id=last_id,
+                    first=2,
+                    events=self.behind,
                 ) as load,
-            ):  # fmt: skip
+            ):
                 before = running.cpu_seconds()
                 report = load.wait_for("done")
                 used = running.cpu_seconds() - before
@@ -215,7 +219,7 @@ class Herd:
         return {
             "seconds": (report["last_receipt_us"] - report["opening_us"]) / 1e6,
             # One of them is the live stream.
-            "cursors": cursors.most - 1,
+            "cursors": cursors.max - 1,
             "cpu_ms": used / self.clients * 1000,
             "memory_mb": memory / 1e6,
             "faults": faults(report),

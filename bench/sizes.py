@@ -22,10 +22,12 @@ BATCHES = (1, 10, 100, 1000)
 KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "article": lambda _: {"type": "crawdad"},
     "sandbox": lambda number: {
-        "type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)
+        "type": random.choice(CREATURES),
+        "number": number,
+        "size": random.randint(1, 40),
     },
     "benchmark": creature,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)

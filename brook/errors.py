@@ -1,22 +1,22 @@
-"""What can go wrong, by whose fault it is. Handlers map the client's faults to HTTP statuses."""
+"""The project's exceptions, grouped by fault. Handlers map the client's faults to HTTP statuses."""
 
 from __future__ import annotations
 
 
 class BrookError(Exception):
-    """The root of this project's errors; its message is one line that says what and what to do."""
+    """Base class of the project's exceptions. The message is one line: the fault and its remedy."""
 
 
 class OperatorError(BrookError):
-    """The server cannot run as it was asked to; `server.py` prints the message and exits 1."""
+    """The server cannot run as configured. `server.py` prints the message and exits with 1."""
 
 
 class SettingsError(OperatorError):
-    """A setting has a value that cannot be meant; `server.py` exits 2, as for any usage error."""
+    """A setting has an invalid value. `server.py` exits with 2, as for any usage error."""
 
 
 class ClientError(BrookError):
-    """A request cannot be served as it stands. `code` is the problem's machine-readable name."""
+    """A request is refused. `code` is the machine-readable name of the problem."""
 
     code = "bad-request"
 
@@ -28,35 +28,35 @@ class InvalidParameter(ClientError):
 
 
 class InvalidFilter(ClientError):
-    """A filter that is malformed, too large, or asks for more than filters can."""
+    """A filter is malformed, too large, or uses an unsupported operator."""
 
     code = "invalid-filter"
 
 
 class InvalidId(ClientError):
-    """An event id that this source never gave out."""
+    """An event id is not one that this source issues."""
 
     code = "invalid-id"
 
 
 class UnknownStream(ClientError):
-    """A stream that the operator did not name."""
+    """A request names a stream that the operator did not configure."""
 
     code = "unknown-stream"
 
 
 class NotFound(ClientError):
-    """A path that leads nowhere."""
+    """No resource has this path."""
 
     code = "not-found"
 
 
 class Unavailable(ClientError):
-    """The server cannot serve the stream now, but will; the client should come again."""
+    """The server cannot serve the stream yet, or no longer. The client should retry."""
 
 
 class NotReady(Unavailable):
-    """The feed does not run."""
+    """The feed is not running."""
 
     code = "not-ready"
 
@@ -74,12 +74,12 @@ class TooManyConnections(Unavailable):
 
 
 class CannotResume(BrookError):
-    """The source's log cannot be read from a position; the subscriber is told with a `reset`."""
+    """The source's log cannot be read from a position. The subscriber receives a `reset`."""
 
 
 class HistoryLost(CannotResume):
-    """The position was in the log once, and is no longer."""
+    """The log no longer contains the position."""
 
 
 class UnknownPosition(CannotResume):
-    """The position never was in this log."""
+    """The log never contained the position."""

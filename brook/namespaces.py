@@ -1,4 +1,4 @@
-"""The collections that the operator named: nothing else is ever streamed."""
+"""The collections that the operator named. The server streams no other collection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALL = "*"
 
 
 class Namespaces:
-    """Collections by database. `default` is the database that a bare collection name means."""
+    """Collections by database. A name without a database belongs to the database `default`."""
 
     def __init__(self, default: str, collections: Iterable[str], others: Iterable[str] = ()) -> None:
         self.default = default
@@ -22,13 +22,13 @@ class Namespaces:
 
     @classmethod
     def of(cls, settings: Settings) -> Namespaces:
-        """The collections that the settings name."""
+        """Return the collections that the settings name."""
         return cls(settings.database, settings.collection, settings.namespace)
 
     def find(self, name: str) -> str:
-        """The namespace that a request names: `db.coll`, or a collection of the default database.
+        """Return the namespace for a name in a request: `db.coll`, or a collection of the default database.
 
-        Raises UnknownStream for what was not named by the operator, whether it exists or not.
+        Raises UnknownStream if the operator did not name it, even if the collection exists.
         """
         database, _, collection = name.partition(".")
         if self.hold(database, collection):
@@ -36,17 +36,17 @@ class Namespaces:
         if self.hold(self.default, name):
             return f"{self.default}.{name}"
         raise UnknownStream(
-            f"there is no stream {name[:100]!r}; the operator names the collections that are streamed"
+            f"there is no stream {name[:100]!r}; the operator names the collections that the server streams"
         )
 
     def only(self, names: Iterable[str]) -> frozenset[str] | None:
-        """The namespaces that a request names, as `find` does; None if these are all that there are."""
+        """Apply `find` to each name. Returns None if the result is every collection of the server."""
         wanted = frozenset(map(self.find, names))
         known = {f"{database}.{name}" for database, names in self.by_database.items() for name in names}
         return None if wanted == known else wanted
 
     def hold(self, database: str, collection: str | None) -> bool:
-        """Whether the operator named a collection; without one, whether anything of the database."""
+        """Return True if the operator named the collection, or if None, any collection of the database."""
         collections = self.by_database.get(database, set())
         if collection is None:
             return bool(collections)

@@ -1,4 +1,4 @@
-"""What a request's query means for a stream of documents."""
+"""The query parameters of a stream of documents, parsed into a subscription."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from brook.subscription import OPERATIONS, Format, Subscription, Types
 PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints")
 REPEATABLE = ("ns", "id")
 
-# How often a repeatable parameter may come. Each costs a look-up a change.
-MOST_REPEATED = 200
+# Maximum number of values of a repeatable parameter. Each value costs a look-up for each change.
+MAX_REPEATED = 200
 
-# As a number is written, and in no other way: "007" is a text.
+# The canonical form of an integer only: "007" stays a string.
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -41,23 +41,24 @@ class CollectionStreams:
 def subscription(
     namespaces: Namespaces, stream: str | None, parameters: Mapping[str, Sequence[str]]
 ) -> Subscription:
-    """The subscription for `/stream`, or `/stream/{stream}`, with these parameters.
+    """Return the subscription for `/stream` or `/stream/{stream}` with these parameters.
 
-    Raises InvalidParameter, InvalidFilter or UnknownStream: a misspelt wish must never mean "everything".
+    Raises InvalidParameter, InvalidFilter or UnknownStream. A misspelled parameter must not select
+    everything.
     """
     for name, values in parameters.items():
         if name not in PARAMETERS:
             raise InvalidParameter(
-                f"unknown parameter {name[:50]!r}; there are: since, {', '.join(PARAMETERS)}"
+                f"unknown parameter {name[:50]!r}; the parameters are: since, {', '.join(PARAMETERS)}"
             )
-        if len(values) > (MOST_REPEATED if name in REPEATABLE else 1):
+        if len(values) > (MAX_REPEATED if name in REPEATABLE else 1):
             raise InvalidParameter(f"the parameter {name!r} is given {len(values)} times")
     one = {name: values[0] for name, values in parameters.items()}
     wanted = _namespaces(namespaces, stream, parameters.get("ns", ()))
     format = _format(one.get("format"), several="ns" in parameters)
     before = _flag(one, "before", default=False)
     if before and format is Format.PLAIN:
-        raise InvalidParameter("before=1 needs format=envelope: a plain frame has room for one document only")
+        raise InvalidParameter("before=1 needs format=envelope: a plain frame holds only one document")
     return Subscription(
         namespaces=wanted,
         operations=_operations(one["ops"]) if "ops" in one else None,
@@ -74,20 +75,18 @@ def subscription(
 def _namespaces(known: Namespaces, stream: str | None, names: Sequence[str]) -> frozenset[str] | None:
     if stream is not None:
         if names:
-            raise InvalidParameter("ns goes with /stream only; here the path names the collection")
+            raise InvalidParameter("ns works only with /stream; here the path names the collection")
         return known.only([stream])
     return known.only(names) if names else None
 
 
 def _format(text: str | None, *, several: bool) -> Format:
-    """`ns` implies the envelope: a plain frame does not say which collection it is about."""
+    """Parse `format`. `ns` implies the envelope, because a plain frame does not name its collection."""
     if text is None:
         return Format.ENVELOPE if several else Format.PLAIN
     format = _choice(Format, text, "format")
     if several and format is Format.PLAIN:
-        raise InvalidParameter(
-            "ns needs format=envelope: a plain frame does not say which collection it is about"
-        )
+        raise InvalidParameter("ns needs format=envelope: a plain frame does not name its collection")
     return format
 
 
@@ -100,14 +99,16 @@ def _operations(text: str) -> frozenset[str] | None:
     names = text.split(",")
     for name in names:
         if name not in OPERATIONS:
-            raise InvalidParameter(f"ops: {name[:50]!r} is none of {', '.join(OPERATIONS)}")
+            raise InvalidParameter(f"ops: {name[:50]!r} is not one of {', '.join(OPERATIONS)}")
     wanted = frozenset(names)
     return None if wanted == frozenset(OPERATIONS) else wanted
 
 
 def _ids(texts: Sequence[str]) -> frozenset[Key]:
-    """What these texts may mean: 24 hexadecimal digits an ObjectId; otherwise the text itself, and
-    the whole number or the UUID that it reads as.
+    """Return the keys of every `_id` that the texts can stand for.
+
+    24 hexadecimal digits stand for an ObjectId. Any other text stands for itself, and also for the integer or
+    the UUID that it spells.
     """
     keys: set[Key] = set()
     for text in texts:

@@ -1,4 +1,4 @@
-"""Readiness: whether new clients should be sent to this server."""
+"""Readiness: the reasons to send new clients to another server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from brook.feed import Feed
 
 
 class Readiness:
-    """What `/readyz` says, and what a new stream is refused for."""
+    """The reasons that `/readyz` reports, and the check that each new stream has to pass."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -18,16 +18,16 @@ class Readiness:
         self._draining = True
 
     def reasons(self) -> list[str]:
-        """The reasons to send new clients elsewhere; empty when there are none."""
+        """Return the reasons to send new clients elsewhere; empty if the server is ready."""
         stopping = ["the server is stopping"] if self._draining else []
         return stopping + self._feed.not_ready_reasons()
 
     def check(self) -> None:
         """Raise Draining or NotReady if a stream cannot be opened now.
 
-        A stream can be opened while MongoDB is interrupted: it goes on when MongoDB does.
+        A stream can be opened while MongoDB is unreachable. It continues when MongoDB returns.
         """
         if self._draining:
-            raise Draining("the server is stopping; another one may take over")
+            raise Draining("the server is stopping; retry, another server may take over")
         if not self._feed.running:
             raise NotReady("; ".join(self._feed.not_ready_reasons()))

@@ -1,4 +1,4 @@
-"""Every setting in one table: `--help`, the environment, the docs and the tests all read it."""
+"""All settings in one table, which generates `--help` and the environment variables, and checks the docs."""
 
 from __future__ import annotations
 
@@ -13,75 +13,78 @@ from brook.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "BROOK_"
 
-# What a browser sends as its Origin (RFC 6454): in lower case, without a path, a user or the usual port.
+# The Origin header of a browser (RFC 6454): lower case, without a path, a user or the scheme's default port.
 _ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^/\s,?#@A-Z]+")
 
 
-def _setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+def _setting(default: Any, help: str, *, min: float | None = None, max: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator chose; valid by construction. Units are in the names."""
+    """The operator's settings, valid by construction. Names end with their unit."""
 
-    host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for every interface.")
-    port: int = _setting(3333, "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = _setting(3333, "Port to listen on; 0 picks a free one.", min=0, max=65535)
     database: str = _setting("babblingBrook", "Database to watch.")
     collection: tuple[str, ...] = _setting(
-        ("creatures",), "Collection to watch; repeat it for several, * for all of the database."
+        ("creatures",), "Collection to watch; repeatable; * for all collections of the database."
     )
     namespace: tuple[str, ...] = _setting(
-        (), "Further collection to watch, in any database: db.coll, or db.* for all of it; repeatable."
+        (),
+        "Additional collection to watch in any database: db.coll, or db.* for all of it; repeatable.",
     )
     heartbeat_seconds: float = _setting(
-        15.0, "Silence after which a client is sent a keep-alive.", least=0.1, most=3600
+        15.0, "Idle time after which the server sends a keep-alive.", min=0.1, max=3600
     )
     retry_ms: int = _setting(
-        3000, "Time after which a client that was cut off should come back.", least=0, most=3_600_000
+        3000, "Time after which a disconnected client should reconnect.", min=0, max=3_600_000
     )
     history_max_bytes: int = _setting(
-        64 * 1024 * 1024, "Recent events kept in memory for clients that come back.", least=0
+        64 * 1024 * 1024, "Memory for recent events, for clients that reconnect.", min=0
     )
     history_seconds: float = _setting(
-        300.0, "Age up to which recent events are kept in memory.", least=0, most=7 * 86400
+        300.0, "Maximum age of the recent events in memory.", min=0, max=7 * 86400
     )
     warm_up_seconds: float = _setting(
         60.0,
-        "How far in the past to start reading the log, so that clients of a server that was "
-        "restarted are served from memory.",
-        least=0,
-        most=86400,
+        "How far back the server reads the log when it starts, so that clients that reconnect after a "
+        "restart are served from memory.",
+        min=0,
+        max=86400,
     )
     queue_max_bytes: int = _setting(
-        1024 * 1024, "Bytes that may wait for one slow client before it is disconnected.", least=1024
+        1024 * 1024,
+        "Maximum number of bytes queued for a slow client before it is disconnected.",
+        min=1024,
     )
     write_timeout_seconds: float = _setting(
-        30.0, "Time for which a client may take nothing before it is disconnected.", least=0.1, most=3600
+        30.0, "Time after which a client that reads nothing is disconnected.", min=0.1, max=3600
     )
     replay_cursors: int = _setting(
         4,
-        "Cursors that may read the log at once for clients that come back from before the memory.",
-        least=1,
-        most=64,
+        "Maximum number of cursors that read the log for clients whose position is no longer in memory.",
+        min=1,
+        max=64,
     )
     processes: int = _setting(
         1,
-        "Processes that share the port, each with a change stream of its own: about one a core.",
-        least=1,
-        most=256,
+        "Processes that share the port, each with its own change stream; about one per core.",
+        min=1,
+        max=256,
     )
     drain_seconds: float = _setting(
-        5.0, "Time to say goodbye to every client when the server stops.", least=0, most=600
+        5.0, "Time to close all client connections when the server stops.", min=0, max=600
     )
     compression: str = _setting("gzip", "Compression for clients that accept it: gzip or off.")
-    cors_origin: str = _setting("*", "Origin whose pages may read the stream; * for any, empty for none.")
+    cors_origin: str = _setting("*", "Origin allowed to read the stream; * for any, empty for none.")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)
         if not self.host:
-            raise SettingsError("--host takes an address; 0.0.0.0 is every one of this machine")
+            raise SettingsError("--host takes an address; 0.0.0.0 stands for all interfaces")
         if not _is_database(self.database):
             raise SettingsError(f"--database {self.database!r} is not a database name")
         if not self.collection or not all(map(_is_collection, self.collection)):
@@ -94,22 +97,22 @@ class Settings:
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if self.cors_origin not in ("", "*") and not _ORIGIN.fullmatch(self.cors_origin):
             raise SettingsError(
-                "--cors-origin takes one origin as browsers send it, such as https://example.org: in lower "
-                f"case, without a path, a slash at its end, or the usual port; or *; got {self.cors_origin!r}"
+                "--cors-origin takes * or one origin as browsers send it, such as https://example.org: "
+                f"lower case, without a path, a trailing slash or the default port; got {self.cors_origin!r}"
             )
 
     def jittered_retry_ms(self) -> int:
-        """When one of many that are sent away should come back: not all in the same instant."""
+        """A random reconnection time, so that disconnected clients do not all return at once."""
         return round(self.retry_ms * random.uniform(0.5, 1.5))
 
 
 def flag(name: str) -> str:
-    """The command line's name of a setting."""
+    """Return the command line option of a setting."""
     return "--" + name.replace("_", "-")
 
 
 def environment_name(name: str) -> str:
-    """The environment's name of a setting."""
+    """Return the environment variable of a setting."""
     return ENVIRONMENT_PREFIX + name.upper()
 
 
@@ -122,9 +125,9 @@ def _is_collection(name: str) -> bool:
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:
-    least, most = metadata["least"], metadata["most"]
-    if least is None:
+    lower, upper = metadata["min"], metadata["max"]
+    if lower is None:
         return
-    if not math.isfinite(value) or value < least or (most is not None and value > most):
-        bounds = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+    if not math.isfinite(value) or value < lower or (upper is not None and value > upper):
+        bounds = f"at least {lower:g}" if upper is None else f"from {lower:g} to {upper:g}"
         raise SettingsError(f"{flag(name)} takes a number {bounds}, got {value}")

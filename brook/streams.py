@@ -1,4 +1,4 @@
-"""The streams that a request can name: the one of a source without collections."""
+"""The streams that a request can name: their interface, and the stream of a source without collections."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from brook.subscription import Subscription
 
 
 class Streams(Protocol):
-    """The meaning of a request's path and query."""
+    """Turns the path and the query of a request into a subscription."""
 
     def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
-        """The subscription for `/stream`, or `/stream/{stream}`, with these parameters (all but `since`).
+        """Return the subscription for `/stream` or `/stream/{stream}` with these parameters (without
+        `since`).
 
         Raises ClientError for a stream or a parameter that does not exist.
         """
 
 
 class SingleStream:
-    """`/stream` alone, with nothing to choose. If `private`, each client is addressed by itself."""
+    """`/stream` without parameters. If `private`, the source addresses each client separately."""
 
     def __init__(self, *, private: bool = False) -> None:
         self._private = private
@@ -31,5 +32,5 @@ class SingleStream:
         if stream is not None:
             raise UnknownStream(f"there is no stream {stream[:100]!r}, only /stream")
         for name in parameters:
-            raise InvalidParameter(f"unknown parameter {name[:50]!r}; there is: since")
+            raise InvalidParameter(f"unknown parameter {name[:50]!r}; the only parameter is: since")
         return Subscription(recipient=next(self._recipients)) if self._private else Subscription()

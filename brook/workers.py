@@ -1,4 +1,4 @@
-"""Several processes on one port, each with a source of its own, so that more cores serve more clients."""
+"""Several processes that share a port, each with its own source, to serve clients on several cores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
-# A worker that fails at once, for ever, must not keep a core busy.
+# The pause keeps a worker that always fails at once from occupying a core.
 RESTART_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -23,14 +23,14 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Work = Callable[[int], int]
-"""What a worker does: takes its number, returns its exit code."""
+"""The work of one process: takes the number of the worker and returns its exit code."""
 
 
 def run(count: int, work: Work) -> int:
-    """Do the work in `count` processes, and return the exit code for all of them.
+    """Run the work in `count` processes and return their common exit code.
 
-    One that is killed or fails is started again; one that cannot start (exit code 1) ends them all.
-    SIGTERM and SIGINT are passed on. To be called before there are threads or an event loop.
+    A worker that is killed or fails is restarted; a worker that cannot start (exit code 1) ends all of them.
+    SIGTERM and SIGINT are passed on as SIGTERM. Call this before the process has threads or an event loop.
     """
     if count == 1:
         return work(0)
@@ -38,7 +38,7 @@ def run(count: int, work: Work) -> int:
 
 
 def end_with_parent(signal_number: signal.Signals) -> None:
-    """Have this process sent a signal when its parent ends, even by SIGKILL. Does nothing but on Linux."""
+    """Send this process a signal when its parent ends, even by SIGKILL. Only Linux supports it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
 
@@ -60,20 +60,21 @@ class _Supervisor:
             pid, status = os.wait()
             worker = self._workers.pop(pid, None)
             if worker is None:
-                # The sandbox's MongoDB is a child, too, and no worker.
+                # The sandbox's MongoDB is also a child of this process.
                 continue
             ended = os.waitstatus_to_exitcode(status)
             if ended == 1:
                 code = 1
                 self._stop()
             elif not self._stopping:
-                log.error("worker %d ended with %d, and is started again", worker, ended)
+                log.error("worker %d ended with exit code %d; restarting it", worker, ended)
                 time.sleep(RESTART_SECONDS)
                 self._start(worker)
         return code
 
     def _start(self, number: int) -> None:
-        # One that came now would miss the new worker: it is not in the list yet, or still has our handler.
+        # A signal that arrives now would miss the new worker: the list does not contain it yet, or it still
+        # has the handler of its parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         if not self._stopping:
             parent = os.getpid()
@@ -84,13 +85,13 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
     def _child(self, number: int, parent: int) -> NoReturn:
-        """Never returns: what the parent has opened is the parent's to close."""
+        """Run the work and exit. Returning would close the resources of the parent."""
         for signal_number in _STOPPING:
             signal.signal(signal_number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-        # Left behind, it would keep the port, and nobody would start it again.
+        # A worker without a parent would keep the port, and nothing would restart it.
         end_with_parent(signal.SIGTERM)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has already ended
             os._exit(70)
         code = 70
         try:
@@ -104,6 +105,6 @@ class _Supervisor:
     def _stop(self, signal_number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._stopping = True
         for pid in self._workers:
-            # It may have ended just now; an error in here would leave the others behind.
+            # The worker may have just ended. An exception here would leave the other workers running.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

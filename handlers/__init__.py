@@ -1,4 +1,4 @@
-"""The way out: HTTP. Knows Tornado, and nothing of MongoDB."""
+"""The HTTP side of the server: Tornado request handlers. Imports nothing of MongoDB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def application(
     static_path: Path,
     descriptors: Descriptors | None = None,
 ) -> tornado.web.Application:
-    """The application: the whole URL map. Tornado's compression stays off: it would hold back events."""
+    """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
     descriptors = descriptors or Descriptors.of_this_process()
     cors = Cors(settings.cors_origin)
     common = {"cors": cors}
@@ -64,6 +64,6 @@ def application(
 
 
 def _log_request(handler: tornado.web.RequestHandler) -> None:
-    """One debug line, without the query: an id in it may hold a document's `_id`."""
+    """Log a debug line without the query: an id in it may contain a document's `_id`."""
     request = handler.request
     log.debug("%d %s %s", handler.get_status(), request.method, request.path)

@@ -1,4 +1,4 @@
-"""Cross-origin access: the headers that let another origin's page read an answer."""
+"""Cross-origin access: the headers that let a page of another origin read a response."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ ALLOWED_HEADERS = "Origin, X-Requested-With, Content-Type, Accept, Authorization
 
 
 class Cors:
-    """The origins whose pages may read an answer: `*` for any, empty for none."""
+    """The allowed origin: `*` for any, empty for none."""
 
     def __init__(self, allowed: str) -> None:
         self._allowed = allowed
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """The response headers for a request's `Origin`."""
+        """Return the CORS headers of the response to a request with this `Origin`."""
         if not self._allowed:
             return {}
         headers = {"Access-Control-Allow-Headers": ALLOWED_HEADERS}
         if self._allowed == "*":
             return {"Access-Control-Allow-Origin": "*", **headers}
-        # The answer depends on the Origin: a shared cache must not give it to another one.
+        # Without Vary, a shared cache would serve the response to another origin.
         vary = {"Vary": "Origin"}
         return (
             {"Access-Control-Allow-Origin": self._allowed, **vary, **headers}

@@ -1,8 +1,8 @@
-"""How a stream's body is put on the wire: chunked or bare, compressed or not.
+"""The framing of a response body: chunked or bare, compressed or not.
 
-A framing is shared by all its clients, and a batch is framed once for all of them. That is what
-makes compression cheap: every piece is a deflate block of its own, compressed by a fresh compressor
-and flushed, so that the same bytes are right for every client, whatever it had before.
+Clients share a framing, and each batch is framed once for all of them, which makes compression cheap. A fresh
+compressor turns every piece into a self-contained deflate block, so the same bytes are valid for every
+client, regardless of the bytes before them.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-# RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system. Sent once a connection.
+# RFC 1952: magic number, deflate, no flags, no time, no hint, unknown system. Sent once per connection.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-# A compressor's tables are allocated anew for every piece. Smaller ones than usual (15, 8) make a piece of
-# one event in 4.7 us instead of 6.3, and one of 100 events 2 % larger.
+# Each piece allocates new compressor tables. With tables smaller than the default (15, 8), a piece of one
+# event takes 4.7 us instead of 6.3, and a piece of 100 events is 2 % larger.
 _LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 6, 12, 5
 
-# Pieces that are compressed again and again: those of the history, for clients that return together.
-# Larger ones are batches that are sent once; together, these take at most 8 MiB.
+# Cache of compressed pieces. Pieces of the history are sent again to each client that returns. Larger pieces
+# are batches that are sent only once. The cache takes at most 8 MiB.
 _REMEMBERED_PIECES = 64
 _REMEMBERED_BYTES = range(4096, 128 * 1024)
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112, section 7.1)."""
+    """Encode one chunk of a chunked body (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def deflated(data: bytes) -> bytes:
-    """One piece as deflate blocks that refer to nothing before them and wait for nothing after them."""
+    """Compress one piece into deflate blocks that depend on no bytes before or after them."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW_BITS, _MEMORY_LEVEL)
     return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a body begins, how each piece is wrapped, and how it ends. Equal framings make equal bytes."""
+    """The start, the wrapping of each piece, and the end of a body. Equal framings produce equal bytes."""
 
     chunked: bool
     compressed: bool
@@ -46,7 +46,7 @@ class Framing:
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """The response headers that announce the framing."""
+        """The response headers of the framing."""
         chunks = (("Connection", "keep-alive"), ("Transfer-Encoding", "chunked"))
         gzip = (("Content-Encoding", "gzip"),)
         return (chunks if self.chunked else (("Connection", "close"),)) + (gzip if self.compressed else ())
@@ -71,7 +71,7 @@ class Framing:
 
 
 class Framings:
-    """The choice among the four framings, and the compressed pieces that are sent again and again."""
+    """The four framings, and the cache of compressed pieces that they share."""
 
     def __init__(self, *, compress: bool) -> None:
         self._compress = compress
@@ -87,13 +87,13 @@ class Framings:
         }
 
     def choose(self, http_version: str, accept_encoding: str) -> Framing:
-        """The framing for a request. HTTP/1.0 has no chunks: the end of the connection ends the body."""
+        """Return the framing for a request. HTTP/1.0 has no chunks: the body ends with the connection."""
         compress = self._compress and accepts_gzip(accept_encoding)
         return self._all[http_version != "HTTP/1.0", compress]
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    """Return True if an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
     weights = {}
     for item in accept_encoding.lower().split(","):
         coding, _, parameter = item.partition(";")

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`, for whoever watches over the process."""
+"""`/healthz` and `/readyz`, for load balancers and process supervisors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handlers.descriptors import Descriptors
 
 
 class HealthHandler(ProblemHandler):
-    """Whether the process works at all. When it does not answer, restart it."""
+    """Answers as long as the process works. Restart the process when it does not answer."""
 
     allowed_methods = "GET, HEAD, OPTIONS"
 
@@ -20,13 +20,12 @@ class HealthHandler(ProblemHandler):
         self.get()
 
     def get(self) -> None:
-        """Always 200."""
         self.set_header("Cache-Control", "no-store")
         self.finish({"status": "ok"})
 
 
 class ReadyHandler(ProblemHandler):
-    """Whether new clients should be sent here."""
+    """Tells a load balancer if it may send new clients to this server."""
 
     allowed_methods = "GET, HEAD, OPTIONS"
 
@@ -42,7 +41,7 @@ class ReadyHandler(ProblemHandler):
         self.get()
 
     def get(self) -> None:
-        """200, or 503 with the reasons."""
+        """Respond with 200, or with 503 and the reasons."""
         reasons = self._readiness.reasons() + self._descriptors.reasons()
         self.set_header("Cache-Control", "no-store")
         self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)

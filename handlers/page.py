@@ -1,4 +1,4 @@
-"""The page that shows the stream, and its files."""
+"""The page that shows the stream, and its static files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tornado.web
 from handlers.base import ProblemHandler
 from handlers.cors import Cors
 
-# Whatever a document holds, nothing in it can run, and nothing but the page's own files is loaded.
+# The page shows documents that strangers may have written. No script in them runs, and the browser loads only
+# the page's own files.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,11 +34,11 @@ class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
         return super().parse_url_path(url_path)
 
     def send_error(self, status_code: int = HTTPStatus.INTERNAL_SERVER_ERROR, **kwargs: Any) -> None:
-        """Outside of the folder there is nothing; Tornado would say that it is forbidden."""
+        """Respond with 404 for a path outside of the folder. Tornado would respond with 403."""
         outside = status_code == HTTPStatus.FORBIDDEN
         super().send_error(HTTPStatus.NOT_FOUND if outside else status_code, **kwargs)
 
     def set_extra_headers(self, path: str) -> None:
-        """Headers of a page that shows what strangers may have written."""
+        """Set the headers that protect and revalidate the page."""
         self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.set_header("Cache-Control", "no-cache")

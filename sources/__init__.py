@@ -1,4 +1,4 @@
-"""The way in: where events are born. Knows nothing of HTTP."""
+"""The sources of events: MongoDB, the demo and the sandbox. Imports nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from brook.settings import Settings
 from brook.source import Source
 from sources.demo import DemoSource
 
-# In a URI, these are where the user was created; nobody has documents there to stream.
+# In a URI, these databases say where the user is defined. They hold no documents to stream.
 _OF_MONGODB_ITSELF = ("admin", "config", "local")
 
 
 def named_database(uri: str) -> str:
-    """The database that a MongoDB URI names; empty if none. A URI that is not well formed names none."""
+    """Return the database of a MongoDB URI; empty if it names none or is malformed."""
     _, _, behind_host = uri.partition("://")[2].partition("?")[0].partition("/")
-    # The driver takes a collection, too, behind a dot.
+    # The driver also accepts a collection after a dot.
     name = unquote_plus(behind_host).partition(".")[0]
-    # It might be a piece of a password with a slash in it.
+    # The name may be the rest of a password that contains a slash.
     is_none = name in _OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
     return "" if is_none else name
 
 
 def open_source(settings: Settings, uri: str | None) -> Source:
-    """The source that the operator chose: MongoDB at `uri`, or the demo without one."""
+    """Return the operator's source: MongoDB at `uri`, or the demo if it is None."""
     if uri is None:
         return DemoSource()
-    # Imported only when asked for: the demo needs no driver.
+    # A late import: the demo must run without the driver.
     from sources.mongo import MongoSource
 
     return MongoSource(uri, settings)

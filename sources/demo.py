@@ -1,4 +1,4 @@
-"""The demo: a script that is played to each client from the moment it connects."""
+"""The demo source: plays a script to each client, starting when the client connects."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCRIPT = (
 
 
 class DemoSource(Source):
-    """Plays `SCRIPT` to every client alone, through the same list as everything else.
+    """Plays `SCRIPT` to each client separately, through the same subscriber list as any other source.
 
-    One task serves them all: what is due next waits in a heap, at most the script's length for each
-    client of the last few seconds.
+    One task serves all clients. A heap holds the events that are not due yet: at most the length of the
+    script for each client of the last few seconds.
     """
 
     def __init__(self, script: tuple[tuple[float, str, str], ...] = SCRIPT) -> None:
@@ -35,13 +35,13 @@ class DemoSource(Source):
         self._more = asyncio.Event()
 
     def position(self, id: str) -> Position:
-        """A line of the script."""
+        """Return the position of a line of the script. Raises InvalidId for any other id."""
         if any(id == known for _, known, _ in self._script):
             return Position(id, id)
         raise InvalidId(f"the demo has no event {id!r}")
 
     def joined(self, subscription: Subscription, since: Position | None) -> None:
-        """Start the script for a client, or take it up after the line it has had."""
+        """Start the script for a client, or continue it after the last line that the client received."""
         now = time.monotonic()
         heard = [id for _, id, _ in self._script].index(since.id) + 1 if since else 0
         for delay, id, data in self._script[heard:]:
@@ -50,7 +50,7 @@ class DemoSource(Source):
         self._more.set()
 
     async def events(self) -> AsyncIterator[Batch]:
-        """Each line when it is due, addressed to its client."""
+        """Yield each line when it is due, addressed to its client."""
         while True:
             while self._due and self._due[0][0] <= time.monotonic():
                 _, _, recipient, event = heapq.heappop(self._due)

@@ -55,6 +55,11 @@ app = Starlette(routes=[Route("/stream", stream)], lifespan=lifespan)
 
 if __name__ == "__main__":
     uvicorn.run(
-        app, host="127.0.0.1", port=int(os.environ["PORT"]), backlog=4096, log_level="warning",
-        access_log=False, timeout_graceful_shutdown=1,
-    )  # fmt: skip
+        app,
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        backlog=4096,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )

@@ -1,4 +1,8 @@
-"""MongoDB's query language over decoded BSON: filters and projections. Imports errors and bson only."""
+"""MongoDB's query language over decoded BSON: filters and projections. Imports `brook.errors` and bson only.
+
+`parser` reads a filter's text with `literals`, checks it, and builds `conditions`; these compile to functions
+that compare the values at `paths` by the rules of `order`.
+"""
 
 from brook.query.fields import Fields
 from brook.query.filter import Filter, index_keys

@@ -1,6 +1,6 @@
-"""A filter's conditions: frozen values, each of which compiles to a function that answers for a document.
+"""The conditions of a filter. Each is a frozen value and compiles to a predicate on a document.
 
-A condition without a path is about one value: an element of an array, under `$elemMatch`.
+A condition without a path tests a single value: an array element under `$elemMatch`.
 """
 
 from __future__ import annotations
@@ -31,27 +31,26 @@ _LARGEST_LONG: Final = 2**63 - 1
 
 
 class Condition(ABC):
-    """Part of a filter: frozen, hashable, and equal to what means the same up to trivial differences."""
+    """A part of a filter. Two conditions are equal if they differ only in the order of operands or values."""
 
     __slots__ = ()
 
     @abstractmethod
     def compile(self) -> Test:
-        """A function that answers for a document (without a path: for a value)."""
+        """Return a predicate on a document, or on a single value if the condition has no path."""
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
-        """Everything in a document that the answer depends on."""
+        """Yield the path of each field that the predicate reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class And(Condition):
-    """Every one holds; of none at all, always."""
+    """`$and`: true if every condition holds. Without conditions it is always true."""
 
     conditions: frozenset[Condition]
 
     def compile(self) -> Test:
-        """Ask until one says no."""
         tests = [condition.compile() for condition in self.conditions]
         if len(tests) == 1:
             return tests[0]
@@ -65,19 +64,17 @@ class And(Condition):
         return holds
 
     def paths(self) -> Iterator[str]:
-        """The paths of all."""
         for condition in self.conditions:
             yield from condition.paths()
 
 
 @dataclass(frozen=True, slots=True)
 class Or(Condition):
-    """At least one holds."""
+    """`$or`: true if at least one condition holds."""
 
     conditions: frozenset[Condition]
 
     def compile(self) -> Test:
-        """Ask until one says yes."""
         tests = [condition.compile() for condition in self.conditions]
 
         def holds(document: Any) -> bool:
@@ -89,50 +86,45 @@ class Or(Condition):
         return holds
 
     def paths(self) -> Iterator[str]:
-        """The paths of all."""
         for condition in self.conditions:
             yield from condition.paths()
 
 
 @dataclass(frozen=True, slots=True)
 class Not(Condition):
-    """The opposite, for the document as a whole: `$ne` is true when no element of an array is equal."""
+    """Negates a condition on the whole document: `$ne` is true if no element of an array is equal."""
 
     condition: Condition
 
     def compile(self) -> Test:
-        """Ask, and turn it round."""
         test = self.condition.compile()
         return lambda document: not test(document)
 
     def paths(self) -> Iterator[str]:
-        """Those of what is denied."""
         return self.condition.paths()
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf(Condition):
-    """A condition on what one path leads to: on any of it, where arrays are in the way."""
+    """A condition on the values at one path. True if any value passes, when the path crosses arrays."""
 
     path: str | None
 
     @abstractmethod
     def _test(self) -> Test:
-        """A function that answers for one value, or for MISSING."""
+        """Return a predicate on one value or on MISSING."""
 
     def compile(self) -> Test:
-        """Look wherever the path leads."""
         return self._test() if self.path is None else finder(self.path, self._test())
 
     def paths(self) -> Iterator[str]:
-        """Its own, if it has one."""
         if self.path is not None:
             yield self.path
 
 
 @dataclass(frozen=True, slots=True)
 class In(Leaf):
-    """Equal to one of these; `$eq` has one."""
+    """`$in`: equal to one of the keys. `$eq` is an `In` with one key."""
 
     keys: frozenset[Key]
 
@@ -152,7 +144,10 @@ class In(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Range(Leaf):
-    """Before or after a value of the same type; never true for another type, nor between NaN and numbers."""
+    """`$gt`, `$gte`, `$lt` and `$lte`: sorts before or after a value of the same type.
+
+    Never true for a value of another type, nor between NaN and a number.
+    """
 
     operator: Literal["$gt", "$gte", "$lt", "$lte"]
     key: Key
@@ -161,7 +156,7 @@ class Range(Leaf):
         key, kind = self.key, self.key[0]
         low = self.operator.startswith("$l")
         equal_holds = self.operator.endswith("e")
-        # Everything is between the two ends, even what is missing.
+        # Every value, even a missing one, lies between MinKey and MaxKey.
         other_kinds = (kind == MAX and low) or (kind == MIN and not low)
         sign = -1 if low else 1
 
@@ -185,7 +180,7 @@ class Range(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Exists(Leaf):
-    """Something is there, be it null."""
+    """`$exists`: the field is present, possibly null."""
 
     def _test(self) -> Test:
         return lambda value: value is not MISSING
@@ -193,7 +188,7 @@ class Exists(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class HasType(Leaf):
-    """Of one of these BSON types."""
+    """`$type`: the value has one of these BSON types."""
 
     codes: frozenset[int]
 
@@ -204,7 +199,7 @@ class HasType(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Mod(Leaf):
-    """A number that leaves this remainder, as C divides: fractions cut off, with the dividend's sign."""
+    """`$mod`: a number with this remainder. Truncates, and keeps the sign of the dividend, as C does."""
 
     divisor: int
     remainder: int
@@ -216,7 +211,7 @@ class Mod(Leaf):
             if kind_of(value) != NUMBER:
                 return False
             number = KEY_MAKERS[type(value)](value)[1]
-            # Beyond 64 bits nothing matches; the comparison keeps 1E+6144 from becoming an integer.
+            # No number beyond 64 bits matches. Without this check, 1E+6144 would become an integer.
             if number is NAN or not -_LARGEST_LONG - 2 < number < _LARGEST_LONG + 1:
                 return False
             whole: int = math.trunc(number)
@@ -226,18 +221,17 @@ class Mod(Leaf):
 
 
 class _WholeArray(Leaf):
-    """A condition on an array itself, not on its elements."""
+    """A condition on an array as a whole, not on its elements."""
 
     __slots__ = ()
 
     def compile(self) -> Test:
-        """Look where the path leads, but not into the array there."""
         return self._test() if self.path is None else finder(self.path, self._test(), into_arrays=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Size(_WholeArray):
-    """An array of so many elements."""
+    """`$size`: an array with this number of elements."""
 
     size: int
 
@@ -248,7 +242,10 @@ class Size(_WholeArray):
 
 @dataclass(frozen=True, slots=True)
 class ElementObject(_WholeArray):
-    """An array with an embedded document that meets a condition. An inner array is one named 0, 1, 2 ..."""
+    """`$elemMatch` on documents: an array with an embedded document that meets the condition.
+
+    An inner array is read as a document with the fields 0, 1, 2 and so on.
+    """
 
     condition: Condition
 
@@ -270,7 +267,7 @@ class ElementObject(_WholeArray):
 
 @dataclass(frozen=True, slots=True)
 class ElementValue(_WholeArray):
-    """An array with an element that meets a condition without a path."""
+    """`$elemMatch` on values: an array with an element that meets a condition without a path."""
 
     condition: Condition
 

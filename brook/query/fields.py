@@ -1,4 +1,4 @@
-"""Which fields of a document a client wants to see."""
+"""The fields of a document that a client selects: the parameter `fields`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from brook.errors import InvalidParameter
 
-MOST_FIELDS = 100
+MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Fields to include, or to exclude; `_id` is always there. Dotted names reach into documents,
-    and through arrays into each of their documents, as in MongoDB's projections.
+    """Fields to include or to exclude. `_id` is always included.
+
+    A dotted name reaches into embedded documents, and into each document of an array, as in MongoDB's
+    projections.
     """
 
     names: frozenset[str]
@@ -22,30 +24,30 @@ class Fields:
 
     @classmethod
     def parse(cls, text: str) -> Fields:
-        """Read `type,size` or `-secret,-cost`. Raises InvalidParameter."""
+        """Parse `type,size` or `-secret,-cost`. Raises InvalidParameter."""
         names = text.split(",")
         excluding = [name.startswith("-") for name in names]
         if any(excluding) != all(excluding):
             raise InvalidParameter("fields either includes (type,size) or excludes (-secret,-cost), not both")
         plain = frozenset(name.removeprefix("-") for name in names)
-        # Before they are compared with one another, which takes seconds for as many as a URL can hold.
-        if len(plain) > MOST_FIELDS:
-            raise InvalidParameter(f"fields takes at most {MOST_FIELDS} names, got {len(plain)}")
+        # Check the count first: comparing every pair of names takes seconds for as many as a URL can hold.
+        if len(plain) > MAX_FIELDS:
+            raise InvalidParameter(f"fields takes at most {MAX_FIELDS} names, got {len(plain)}")
         for name in plain:
             if not all(name.split(".")) or "$" in name or "\0" in name:
-                raise InvalidParameter(f"fields: {name[:50]!r} is not the name of a field")
+                raise InvalidParameter(f"fields: {name[:50]!r} is not a field name")
             if any(other.startswith(name + ".") for other in plain):
-                raise InvalidParameter(f"fields: {name[:50]!r} and a field inside it are both named")
+                raise InvalidParameter(f"fields: {name[:50]!r} and a field inside it are both listed")
         if any(excluding) and any(name.partition(".")[0] == "_id" for name in plain):
-            raise InvalidParameter("fields: _id is always there")
+            raise InvalidParameter("fields: _id cannot be excluded")
         return cls(plain, all(excluding))
 
     def of(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of a document that is wanted; its order is kept."""
+        """Return the selected part of a document, in the order of the document."""
         return _exclude(document, self.names, "") if self.excluding else _include(document, self.names, "")
 
     def of_paths(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of what an update has set (dotted paths with array indexes, and values) that is wanted."""
+        """Return the selected part of `updatedFields`: values by dotted path with array indexes."""
         wanted = {}
         for path, value in values.items():
             named, readings = self._read(path)
@@ -57,19 +59,22 @@ class Fields:
             elif named:
                 wanted[path] = value
             elif readings and _has_fields(value):
-                # The shortest reading is the one in which numbers are indexes: by far the most likely.
+                # The shortest reading takes every number as an array index, by far the most likely meaning.
                 wanted[path] = _include_value(value, self.names, min(readings, key=len) + ".")
         return wanted
 
     def shows(self, path: str) -> bool:
-        """Whether anything at a dotted path may be told."""
+        """Return True if the selection contains any part of a dotted path."""
         named, readings = self._read(path)
         return not named if self.excluding else named or bool(readings)
 
     def _read(self, path: str) -> tuple[bool, set[str]]:
-        """Whether a path that MongoDB tells is one of the names, or within one; and else the names' own
-        beginnings that it may be. It does not say whether a number in it is an array's index, which
-        names leave out, or a field: what is excluded is so if either way leads to it.
+        """Match a path of a change against the names.
+
+        Returns True if the path is one of the names or lies inside one, and the prefixes of names that
+        the path may stand for. A number in the path may be an array index, which names leave out, or a
+        field name. MongoDB does not say which, so both readings are followed, and a field is excluded
+        if either reading leads to an excluded name.
         """
         first, *rest = path.split(".")
         if first == "_id" and not self.excluding:
@@ -83,7 +88,7 @@ class Fields:
         return not self.names.isdisjoint(readings), readings
 
     def _known(self, readings: set[str]) -> set[str]:
-        """Those that are names or lead to one: the others do not matter, and could be very many."""
+        """Keep the readings that are a name or a prefix of one; the number of the others is unbounded."""
         return {
             reading
             for reading in readings

@@ -1,6 +1,6 @@
-"""What a client wants to hear of a collection: a MongoDB query, checked and compiled once.
+"""The filter of a subscription: a MongoDB query, checked and compiled once.
 
-`docs/filters.md` is this for users.
+`docs/filters.md` describes filters for users.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from brook.query.conditions import And, Condition, In
 from brook.query.order import KEY_MAKERS, PLAIN_KINDS, Key
 from brook.query.paths import finder
 
-# What a filter takes in memory for each character of its text, at the most (measured with tracemalloc: an
-# `$elemMatch` for each of 60 elements).
+# Upper bound of the memory of a filter for each character of its text. Measured with tracemalloc on the worst
+# case: 60 `$elemMatch`.
 BYTES_PER_CHARACTER = 70
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A query that was found fit. Equal to every other that differs only in trivial ways."""
+    """A valid query. Two filters are equal if their conditions are."""
 
     condition: Condition
     size: int = field(default=0, compare=False)
-    """Bytes that it holds on to, about."""
+    """Approximate bytes held."""
     matches: Callable[[dict[str, Any]], bool] = field(init=False, compare=False, repr=False)
-    """Whether MongoDB's `find` would find this document, as `documents.decode` reads it."""
+    """Returns True if MongoDB's `find` would return this document, decoded by `documents.decode`."""
 
     equalities: Mapping[str, frozenset[Key]] = field(init=False, compare=False, repr=False)
-    """Paths and the keys of which `index_keys` must have one there, or the filter does not match."""
+    """Keys by path. A document matches only if `index_keys` finds one of the keys at each path."""
 
     only_about_id: bool = field(init=False, compare=False, repr=False)
-    """Whether a document's `_id` alone decides; so it does where nothing is asked."""
+    """True if the filter reads no field but `_id`. An empty filter reads none."""
 
     @property
     def asks_for_something(self) -> bool:
-        """False for `{}`, which every document passes."""
+        """False for `{}`, which matches every document."""
         return self.condition != And(frozenset())
 
     def __post_init__(self) -> None:
@@ -49,12 +49,12 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> Filter:
-        """The filter in a decoded `filter` parameter. Raises InvalidFilter: what is wrong, and where."""
+        """Parse a decoded `filter` parameter. Raises InvalidFilter, which names the error and its place."""
         return cls(parser.parse(text), 1500 + BYTES_PER_CHARACTER * len(text))
 
 
 def index_keys(document: dict[str, Any], path: str) -> set[Key]:
-    """Everything that an equality on this path could be equal to in a document."""
+    """Return the key of every value in a document that an equality on this path could match."""
     keys: set[Key] = set()
 
     def collect(value: Any) -> bool:
@@ -68,7 +68,10 @@ def index_keys(document: dict[str, Any], path: str) -> set[Key]:
 
 
 def _equalities(condition: Condition) -> dict[str, frozenset[Key]]:
-    """Of several on one path, the one with the fewest keys: an array may meet each with another element."""
+    """Return the equalities by path; of several on one path, the one with the fewest keys.
+
+    Their keys cannot be intersected: different elements of an array may satisfy different equalities.
+    """
     found: dict[str, frozenset[Key]] = {}
     for part in condition.conditions if isinstance(condition, And) else (condition,):
         if not (isinstance(part, In) and part.path and all(key[0] in PLAIN_KINDS for key in part.keys)):

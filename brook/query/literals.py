@@ -1,4 +1,4 @@
-"""Values of a filter, written as Extended JSON, as the keys that documents are compared with."""
+"""The values of a filter: Extended JSON, converted to the keys that `order` compares with documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from brook.query.order import (
     decimal_key,
 )
 
-# An id in a parameter has the same forms.
+# The parameter `id` accepts the same forms.
 HEX_24: Final = re.compile(r"[0-9a-fA-F]{24}")
 UUID_FORM: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 LONG: Final = range(-(2**63), 2**63)
@@ -45,30 +45,28 @@ _DATE = re.compile(
 
 
 def shown(text: str) -> str:
-    """A piece of a filter in a message: on one line, and not too long."""
+    """Shorten a part of a filter to one printable line for a message."""
     short = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
     return short if short.isprintable() else json.dumps(short)[1:-1]
 
 
 def load(text: str) -> Any:
-    """JSON as Python values. Raises InvalidFilter, also for names that come twice in one object."""
+    """Parse JSON. Raises InvalidFilter, also if a name appears twice in one object."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except json.JSONDecodeError as error:
         raise InvalidFilter(f"filter is not JSON: {error.msg} at character {error.pos}") from None
     except (RecursionError, ValueError):
-        raise InvalidFilter(
-            "filter is not JSON that can be read: nested too deeply, or a huge number"
-        ) from None
+        raise InvalidFilter("filter is not readable JSON: nested too deeply, or a number too long") from None
 
 
 def is_literal(value: dict[str, Any]) -> bool:
-    """Whether an object of JSON stands for a value of a BSON type, as `{"$oid": ...}` does."""
+    """Return True if a JSON object is an Extended JSON literal such as `{"$oid": ...}`."""
     return len(value) == 1 and next(iter(value)) in _LITERALS
 
 
 def key_of(value: Any, where: str) -> Key:
-    """The key of a value in JSON. Raises InvalidFilter."""
+    """Convert a JSON value to a key. Raises InvalidFilter."""
     if isinstance(value, dict):
         return _key_of_object(value, where)
     if isinstance(value, list):
@@ -83,13 +81,13 @@ def _key_of_object(value: dict[str, Any], where: str) -> Key:
         ((name, content),) = value.items()
         try:
             return _LITERALS[name](content)
-        # ArithmeticError is what Decimal128 raises for text that it does not take.
+        # Decimal128 raises ArithmeticError for text that it cannot parse.
         except (TypeError, ValueError, ArithmeticError):
             raise InvalidFilter(f"not a valid {name} at {where}") from None
     fields: list[tuple[str, Key]] = []
     for name, content in value.items():
         if name.startswith("$"):
-            raise InvalidFilter(f"{shown(name)} cannot stand here, in a value, at {where}")
+            raise InvalidFilter(f"{shown(name)} is not allowed in a value at {where}")
         fields.append((name, key_of(content, f"{where}.{shown(name)}")))
     return OBJECT, tuple(fields)
 
@@ -99,7 +97,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidFilter(f"the name {shown(twice)} comes twice in one object of filter")
+        raise InvalidFilter(f"the name {shown(twice)} appears twice in one object of filter")
     return found
 
 
@@ -128,7 +126,9 @@ def _whole(text: Any, within: range) -> int:
 
 
 def _date(content: Any) -> Key:
-    """Text with its offset, or milliseconds: since the year 1 as text, without limit as a number."""
+    """Convert ISO 8601 text with an offset, or milliseconds. Text starts at the year 1; numbers have no
+    limit.
+    """
     if isinstance(content, dict):
         [text] = _parts(content, "$numberLong")
         return DATE, _whole(text, LONG)
@@ -139,7 +139,7 @@ def _date(content: Any) -> Key:
 
 
 def _parts(content: Any, *names: str) -> list[Any]:
-    """The values under these names, of an object that has no others."""
+    """Return the values of an object that must have exactly these names."""
     if not isinstance(content, dict) or content.keys() != set(names):
         raise ValueError
     return [content[name] for name in names]

@@ -1,7 +1,7 @@
-"""BSON values as MongoDB compares them: by type first, then within the type.
+"""The order of BSON values in MongoDB: by type first, then within the type.
 
-A value of a filter is kept as a `Key`: the place of its type in MongoDB's order, and something hashable that
-is equal and ordered as MongoDB has it. Values of documents are compared with keys as they are.
+A filter keeps each of its values as a `Key`: the rank of the type in MongoDB's order, and a hashable value
+with MongoDB's equality and order. Document values are compared with keys without conversion.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectI
 from bson.datetime_ms import DatetimeMS
 
 Key = tuple[int, Any]
-"""`(kind, value)`. Equal keys are equal to MongoDB: 1, 1.0 and Decimal128("1") are one key, True another."""
+"""`(kind, value)`. Two keys are equal if MongoDB finds their values equal: 1, 1.0 and Decimal128("1") share a
+key, True has another.
+"""
 
-# Types in MongoDB's order; those with the same number are one type to a comparison.
+# Types in MongoDB's order. Types with the same rank compare as one type.
 MIN: Final = -1
 NULL: Final = 5
 NUMBER: Final = 10
@@ -30,10 +32,11 @@ BOOLEAN: Final = 40
 DATE: Final = 45
 TIMESTAMP: Final = 47
 MAX: Final = 127
-# No filter has a value of these. (A DBRef is a DBPointer here: `documents.decode` reads no other as one.)
+# No filter contains a value of these types. (DBRef stands for a DBPointer: `documents.decode` decodes nothing
+# else as DBRef.)
 _OTHERS: Final = {Regex: 50, DBRef: 55, Code: 60}
 
-# Equality on these alone can be looked up. Null also matches what is missing.
+# Types with an equality that an index can serve. Null is not among them: it also matches a missing field.
 PLAIN_KINDS: Final = frozenset({NUMBER, STRING, BINARY, OBJECT_ID, BOOLEAN, DATE, TIMESTAMP})
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -41,11 +44,11 @@ _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
 class Missing:
-    """What a path leads to where there is nothing."""
+    """The value at a path that does not exist."""
 
 
 class NotANumber:
-    """NaN as MongoDB sorts it: equal to itself and before every other number."""
+    """NaN in MongoDB's order: equal to itself and before every other number."""
 
     def __lt__(self, other: object) -> bool:
         return other is not self
@@ -59,19 +62,19 @@ NAN: Final = NotANumber()
 
 
 def kind_of(value: Any) -> int:
-    """The place of a value's type in MongoDB's order."""
+    """Return the rank of a value's type in MongoDB's order."""
     return _KINDS[type(value)]
 
 
 def type_code(value: Any) -> int:
-    """BSON's own number for the type of a value; 0 for MISSING."""
+    """Return the BSON type number of a value; 0 for MISSING."""
     if type(value) is Code and value.scope is not None:
         return _CODE_WITH_SCOPE
     return _TYPE_CODES[type(value)]
 
 
 def order(value: Any, key: Key) -> int:
-    """-1, 0 or 1, as a document's value sorts before, with or after a key. Goes no deeper than the key."""
+    """Return -1, 0 or 1 if a value sorts before, with or after a key. Recurses no deeper than the key."""
     kind, wanted = key
     own = kind_of(value)
     if own != kind:
@@ -87,7 +90,7 @@ def order(value: Any, key: Key) -> int:
 
 
 def _order_fields(fields: dict[str, Any], wanted: tuple[tuple[str, Key], ...]) -> int:
-    """Field by field: first the types, then the names, then the values."""
+    """Compare field by field: first the types, then the names, then the values."""
     for (name, value), (other_name, other) in zip(fields.items(), wanted, strict=False):
         difference = _compare(kind_of(value), other[0]) or _compare(name, other_name) or order(value, other)
         if difference:
@@ -104,14 +107,14 @@ def _double(value: float) -> Key:
 
 
 def decimal_key(value: Decimal128) -> Key:
-    """The key of a decimal; Python compares Decimal, int and float exactly, whatever their size."""
+    """Return the key of a decimal. Python compares Decimal, int and float of any size exactly."""
     number = value.to_decimal()
     return NUMBER, NAN if number.is_nan() else number
 
 
 def binary_key(value: bytes, subtype: int) -> Key:
-    """The key of binary data: its length comes first, then its subtype."""
-    # Data of the old subtype 2 has its length in front once more.
+    """Return the key of binary data, which sorts by length, then by subtype, then by content."""
+    # Data of the deprecated subtype 2 begins with its length.
     data = len(value).to_bytes(4, "little") + value if subtype == 2 else bytes(value)
     return BINARY, (len(data), subtype, data)
 
@@ -121,7 +124,7 @@ def _date(value: datetime.datetime) -> Key:
 
 
 KEY_MAKERS: Final[dict[type, Callable[[Any], Key]]] = {
-    Missing: lambda _: (NULL, 0),  # equal to null, where equality is asked for
+    Missing: lambda _: (NULL, 0),  # an equality with null matches a missing field
     type(None): lambda _: (NULL, 0),
     int: lambda value: (NUMBER, value),
     Int64: lambda value: (NUMBER, value),
@@ -139,7 +142,7 @@ KEY_MAKERS: Final[dict[type, Callable[[Any], Key]]] = {
     MinKey: lambda _: (MIN, 0),
     MaxKey: lambda _: (MAX, 0),
 }
-"""The key of a document's value, by its Python type; what is not here equals no plain value."""
+"""Key makers by Python type. A type that is not listed here equals no plain value."""
 
 _KINDS: Final[dict[type, int]] = {
     Missing: 0,
@@ -158,7 +161,7 @@ _KINDS: Final[dict[type, int]] = {
     MaxKey: MAX,
 }
 
-# An `int` has 32 bits: longer ones are read as `Int64`.
+# `int` is BSON's 32-bit integer: the decoder returns longer ones as `Int64`.
 _TYPE_CODES: Final[dict[type, int]] = {
     Missing: 0,
     float: 1,

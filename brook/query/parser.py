@@ -1,6 +1,6 @@
-"""A filter's text, checked against its bounds and the list of operators, as a condition.
+"""Parses the text of a filter into a condition. Checks its bounds and its operators.
 
-What is allowed is a list; everything else is refused, so that no filter reaches further than its document.
+Operators are an allow list, so no filter can reach beyond its document.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from brook.query.conditions import (
 from brook.query.literals import is_literal, key_of, load, shown
 from brook.query.order import NAN, NULL, NUMBER
 
-# A URL of more than 8 KB stops at many a proxy; percent-encoded, 4 KB of JSON are about that.
+# Many proxies reject a URL of more than 8 KB; 4 KB of JSON, percent-encoded, take about that.
 MAX_BYTES: Final = 4096
-# Parsing and matching recurse, a few frames a level, and Python stops at 1,000 frames.
+# Parsing and matching recurse a few frames a level, and Python's limit is 1,000 frames.
 MAX_DEPTH: Final = 50
-# Every value in the JSON counts; 100 ObjectIds in an `$in` are 200. A node costs a document about 0.2 us.
+# Every JSON value counts: 100 ObjectIds in an `$in` are 200. A node costs about 0.2 us for each document.
 MAX_NODES: Final = 250
 
 _TYPE_NAMES: Final = {
@@ -43,7 +43,7 @@ _NUMBER_TYPES: Final = frozenset({1, 16, 18, 19})
 
 
 def parse(text: str) -> Condition:
-    """What a decoded `filter` parameter asks for. Raises InvalidFilter: what is wrong, and where."""
+    """Parse a decoded `filter` parameter. Raises InvalidFilter, which names the error and its place."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def parse(text: str) -> Condition:
 
 
 def _check_bounds(query: Any) -> None:
-    """Raise InvalidFilter for what is too much. Does not recurse."""
+    """Raise InvalidFilter if the query exceeds a bound. Does not recurse."""
     waiting = [(query, 1)]
     nodes = 0
     while waiting:
@@ -85,11 +85,11 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidFilter("a text in filter has half of a surrogate pair") from None
+        raise InvalidFilter("a string in filter contains a lone surrogate") from None
 
 
 def _and(conditions: Iterable[Condition]) -> Condition:
-    """The conjunction, flat, and without a shell where it has one part."""
+    """Return the conjunction: flattened, and not wrapped in an And if it has only one part."""
     parts: set[Condition] = set()
     for condition in conditions:
         parts |= condition.conditions if isinstance(condition, And) else {condition}
@@ -115,7 +115,7 @@ _LOGICAL: Final[dict[str, Callable[[Iterable[Condition]], Condition]]] = {
 
 
 def _query(query: Any, where: str) -> Condition:
-    """Conditions on a document."""
+    """Parse the conditions on a document."""
     if not isinstance(query, dict):
         raise InvalidFilter(f"an object is needed at {where}")
     conditions = []
@@ -137,7 +137,7 @@ def _logical(name: str, value: Any, where: str) -> Condition:
 
 
 def _field(path: str, value: Any, where: str) -> Condition:
-    """A value to be equal to, or operators."""
+    """Parse one field of a query: its value is a literal to equal, or an object of operators."""
     names = path.split(".")
     if "" in names:
         raise InvalidFilter(f"an empty name in the path at {where}")
@@ -149,7 +149,7 @@ def _field(path: str, value: Any, where: str) -> Condition:
 
 
 def _operators(path: str | None, value: dict[str, Any], where: str) -> Condition:
-    """All the operators of one object; without a path they are about an array's element."""
+    """Parse an object of operators. Without a path, they test an element of an array."""
     conditions = []
     for name, argument in value.items():
         if name not in _OPERATORS:
@@ -165,7 +165,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _whole_number(value: Any, where: str) -> int:
-    """A number without a fraction, of whatever type."""
+    """Return the value of a number without a fraction; its BSON type does not matter."""
     kind, number = key_of(value, where)
     if kind != NUMBER or number is NAN or not -(2**63) <= number < 2**63 or number != int(number):
         raise InvalidFilter(f"a whole number is needed at {where}")
@@ -186,7 +186,7 @@ def _range(
 ) -> Condition:
     key = key_of(value, where)
     if key[0] == NULL:
-        # Null is before and after nothing: `$gte` and `$lte` are left with equality, the others with nothing.
+        # Null sorts only with itself: `$gte` and `$lte` reduce to equality, `$gt` and `$lt` match nothing.
         return In(path, frozenset({key} if operator.endswith("e") else ()))
     return Range(path, operator, key)
 
@@ -224,7 +224,7 @@ def _not(path: str | None, value: Any, where: str) -> Condition:
 
 
 def _all(path: str | None, value: Any, where: str) -> Condition:
-    """`$all`: values to be equal to, or nothing but `$elemMatch`."""
+    """Parse `$all`: an array of values to equal, or of `$elemMatch` only."""
     items = _list(value, where)
     if not items:
         return In(path, frozenset())
@@ -233,13 +233,13 @@ def _all(path: str | None, value: Any, where: str) -> Condition:
     conditions = []
     for index, item in enumerate(items):
         if not isinstance(item, dict) or item.keys() != {"$elemMatch"}:
-            raise InvalidFilter(f"either all or none can be $elemMatch at {where}[{index}]")
+            raise InvalidFilter(f"$elemMatch cannot be mixed with values at {where}[{index}]")
         conditions.append(_element(path, item["$elemMatch"], f"{where}[{index}].$elemMatch"))
     return _and(conditions)
 
 
 def _element(path: str | None, value: Any, where: str) -> Condition:
-    """`$elemMatch`: about the elements' fields, or about the elements themselves."""
+    """Parse `$elemMatch`: conditions on the fields of the elements, or on the elements themselves."""
     if not isinstance(value, dict):
         raise InvalidFilter(f"an object is needed at {where}")
     first = next(iter(value), "")
@@ -251,18 +251,18 @@ def _element(path: str | None, value: Any, where: str) -> Condition:
 def _size(path: str | None, value: Any, where: str) -> Condition:
     size = _whole_number(value, where)
     if not 0 <= size < 2**31:
-        raise InvalidFilter(f"a number of elements is needed at {where}")
+        raise InvalidFilter(f"a whole number from 0 to 2,147,483,647 is needed at {where}")
     return Size(path, size)
 
 
 def _mod(path: str | None, value: Any, where: str) -> Condition:
-    """Fractions of both numbers are cut off, as MongoDB does."""
+    """Parse `$mod`. Truncates both numbers, as MongoDB does."""
     numbers = _list(value, where)
     if len(numbers) != 2:
         raise InvalidFilter(f"a divisor and a remainder are needed at {where}")
     divisor, remainder = (_cut(number, f"{where}[{index}]") for index, number in enumerate(numbers))
     if divisor == 0:
-        raise InvalidFilter(f"a divisor that is not 0 is needed at {where}[0]")
+        raise InvalidFilter(f"a divisor other than 0 is needed at {where}[0]")
     return Mod(path, divisor, remainder)
 
 

@@ -1,4 +1,4 @@
-"""Where a dotted path leads in a document, arrays in its way included."""
+"""Resolves dotted paths in a document, through arrays."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from brook.query.order import MISSING
 
 Test = Callable[[Any], bool]
-"""An answer about one value, or about a whole document."""
+"""A predicate on one value or on a whole document."""
 
 
 def finder(path: str, test: Test, *, into_arrays: bool = True) -> Test:
-    """A function that says whether any value that a path leads to in a document passes a test.
+    """Return a predicate on a document: true if any value at the path passes the test.
 
-    The test sees each element of an array that the path ends in, then the array itself; with `into_arrays`
-    false only the array.
+    If the path ends at an array, the test sees each element, then the array itself. With `into_arrays` false,
+    it sees only the array.
     """
     names = tuple(path.split("."))
     if len(names) > 1:
@@ -34,7 +34,7 @@ def finder(path: str, test: Test, *, into_arrays: bool = True) -> Test:
 
 
 def _find(fields: dict[str, Any], names: tuple[str, ...], test: Test, into_arrays: bool) -> bool:
-    """Follow the names until they end, an array is met, or there is nothing to go into."""
+    """Follow the names to the last one, to an array, or to a value without fields."""
     value: Any = MISSING
     for position, name in enumerate(names, start=1):
         value = fields.get(name, MISSING)
@@ -51,7 +51,9 @@ def _find(fields: dict[str, Any], names: tuple[str, ...], test: Test, into_array
 
 
 def _find_in_array(items: list[Any], names: tuple[str, ...], test: Test, into_arrays: bool) -> bool:
-    """The next name may be a field of the array's documents or an index of the array; it may be both."""
+    """Follow the names through an array. The next name may be a field of its documents, an index of it, or
+    both.
+    """
     name, rest = names[0], names[1:]
     for index, item in enumerate(items):
         is_document = type(item) is dict

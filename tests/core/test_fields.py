@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from brook.changes import documents
 from brook.errors import InvalidParameter
 from brook.query import Fields
-from brook.query.fields import MOST_FIELDS
+from brook.query.fields import MAX_FIELDS
 
 DOCUMENT = {
     "_id": 1, "type": "newt", "size": 3, "place": {"pond": 1, "at": {"x": 1, "y": 2}},
@@ -69,7 +69,7 @@ def test_order_and_repetition_of_names_mean_nothing():
     "text",
     ["", ",", "a,", "-", "-a,b", "a,-b", ".", "a.", ".a", "a..b", "$a", "a.$", "a$b", "a\0", "a,a.b",
      "a.b.c,a.b",
-     "-a,-a.b", "-_id", "-_id.part", "-a,-_id.part.of", ",".join(map(str, range(MOST_FIELDS + 1)))],
+     "-a,-a.b", "-_id", "-_id.part", "-a,-_id.part.of", ",".join(map(str, range(MAX_FIELDS + 1)))],
     ids=lambda text: repr(text)[:20],
 )  # fmt: skip
 def test_what_is_no_list_of_fields_is_refused(text):
@@ -80,12 +80,12 @@ def test_what_is_no_list_of_fields_is_refused(text):
 
 def test_too_many_names_are_refused_before_they_are_compared_with_one_another():
     """Comparing those of a URL of 64 KB took 20 seconds, in which nobody else was served."""
-    with pytest.raises(InvalidParameter, match=f"at most {MOST_FIELDS} names"):
-        Fields.parse(",".join(["a", "a.b", *map(str, range(MOST_FIELDS))]))
+    with pytest.raises(InvalidParameter, match=f"at most {MAX_FIELDS} names"):
+        Fields.parse(",".join(["a", "a.b", *map(str, range(MAX_FIELDS))]))
 
 
 def test_names_may_be_as_many_as_the_bound_and_of_any_letters():
-    assert len(Fields.parse(",".join(map(str, range(MOST_FIELDS)))).names) == MOST_FIELDS
+    assert len(Fields.parse(",".join(map(str, range(MAX_FIELDS)))).names) == MAX_FIELDS
     assert Fields.parse("B\u00e4che,a b,a-b,--a".removesuffix(",--a")).names == {"B\u00e4che", "a b", "a-b"}
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from brook.errors import ClientError, InvalidFilter, InvalidParameter, UnknownStream
 from brook.namespaces import Namespaces
-from brook.parameters import MOST_REPEATED, PARAMETERS, subscription
+from brook.parameters import MAX_REPEATED, PARAMETERS, subscription
 from brook.query import index_keys
 from brook.subscription import OPERATIONS, Format, Subscription, Types
 from tests.support.processes import ServerProcess
@@ -50,8 +50,8 @@ REFUSED = {
     "types=json&types=json": ["'types'", "2 times"],
     "before=0&before=1": ["'before'", "2 times"],
     "checkpoints=0&checkpoints=0": ["'checkpoints'", "2 times"],
-    "&".join(["id=1"] * (MOST_REPEATED + 1)): ["'id'", f"{MOST_REPEATED + 1} times"],
-    "&".join(["ns=plants"] * (MOST_REPEATED + 1)): ["'ns'", f"{MOST_REPEATED + 1} times"],
+    "&".join(["id=1"] * (MAX_REPEATED + 1)): ["'id'", f"{MAX_REPEATED + 1} times"],
+    "&".join(["ns=plants"] * (MAX_REPEATED + 1)): ["'ns'", f"{MAX_REPEATED + 1} times"],
     "ops=": ["ops", "''", "insert, update, replace, delete"],
     "ops=insert,": ["ops", "''"],
     "ops=insert,,delete": ["ops", "''"],
@@ -126,7 +126,7 @@ def test_refusal_quotes_only_the_beginning_of_what_was_sent(name):
 
 
 def test_path_and_ns_cannot_both_name_collections():
-    with pytest.raises(InvalidParameter, match="ns goes with /stream only"):
+    with pytest.raises(InvalidParameter, match="ns works only with /stream"):
         meaning("ns=plants", "creatures")
 
 

@@ -158,12 +158,12 @@ def refused(result: Result, word: str) -> None:
 
 @each_number
 def test_number_out_of_its_bounds_is_refused_and_its_bounds_are_taken(field):
-    least, most = field.metadata["least"], field.metadata["most"]
-    assert least is not None, "a number without bounds"
-    for bound in (least, most):
+    lower, upper = field.metadata["min"], field.metadata["max"]
+    assert lower is not None, "a number without bounds"
+    for bound in (lower, upper):
         if bound is not None:
             assert getattr(Settings(**{field.name: bound}), field.name) == bound
-    beyond = [least - 1, *([most + 1] if most is not None else [])]
+    beyond = [lower - 1, *([upper + 1] if upper is not None else [])]
     for value in beyond:
         with pytest.raises(SettingsError):
             Settings(**{field.name: value})

@@ -37,7 +37,7 @@ def test_herd_that_returns_after_a_restart_is_served_with_a_handful_of_cursors(
         async with Crowd(server.port, CLIENTS) as crowd:
             crowd.hold()
             server.kill()
-            with Writers(sandbox.uri, database.name, 2, batch=50, most=CHANGES // 2) as writers:
+            with Writers(sandbox.uri, database.name, 2, batch=50, max_changes=CHANGES // 2) as writers:
                 truth = await writers.all()
             with Cursors(sandbox.uri, database.name) as cursors:
                 await asyncio.to_thread(server.start)

@@ -102,7 +102,7 @@ def test_slow_but_steady_readers_get_everything(sandbox, database, start_server)
         crowd.rest_seconds = 0.4
         crowd.receive_bytes = 2**17
         async with crowd:
-            with Writers(sandbox.uri, database.name, 2, batch=400, pad=30_000, most=400) as writers:
+            with Writers(sandbox.uri, database.name, 2, batch=400, pad=30_000, max_changes=400) as writers:
                 truth = await writers.all()
             await asyncio.sleep(6)
             assert all(len(member.numbers) < len(truth) for member in crowd.members), "nobody was slow"

@@ -99,7 +99,7 @@ def test_worker_that_is_killed_is_started_again_under_its_number(supervise):
     supervised.process.send_signal(signal.SIGTERM)
     code, log = supervised.end()
     assert code == 0
-    assert log == "worker 1 ended with -9, and is started again\n"
+    assert log == "worker 1 ended with exit code -9; restarting it\n"
 
 
 def test_worker_that_cannot_start_ends_them_all(supervise):
@@ -122,7 +122,7 @@ def test_child_that_is_no_worker_may_die(supervise):
     supervised.process.send_signal(signal.SIGTERM)
     code, log = supervised.end()
     assert code == 0
-    assert log == "worker 0 ended with -9, and is started again\n"
+    assert log == "worker 0 ended with exit code -9; restarting it\n"
 
 
 def test_signal_that_comes_as_a_worker_ends_changes_nothing(supervise):
@@ -161,7 +161,7 @@ os._exit(workers.run(2, work))
 """
     supervised = supervise(script).hear(2)
     supervised.process.send_signal(signal.SIGTERM)
-    assert supervised.end() == (0, "worker 0 ended with -15, and is started again\n")
+    assert supervised.end() == (0, "worker 0 ended with exit code -15; restarting it\n")
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(supervise):

@@ -354,7 +354,7 @@ def _difference(got: array[int], expected: array[int]) -> str:
 
 class Writers:
     """Threads that insert numbered documents, and remember which were acknowledged. Every other one
-    writes a batch as a transaction, whose changes share one cluster time. Each stops after `most`.
+    writes a batch as a transaction, whose changes share one cluster time. Each stops after `max_changes`.
     """
 
     def __init__(
@@ -366,7 +366,7 @@ class Writers:
         pause_seconds: float = 0.0,
         batch: int = 1,
         pad: int = 0,
-        most: int = SPAN,
+        max_changes: int = SPAN,
     ) -> None:
         self._client: Any = pymongo.MongoClient(uri, serverSelectionTimeoutMS=30_000)
         self._collection = self._client.get_database(database).get_collection(
@@ -376,7 +376,7 @@ class Writers:
         self._batch = batch
         # Random, so that it stays large when it is compressed.
         self._pad = random.randbytes(pad // 2).hex()
-        self._most = most
+        self._max_changes = max_changes
         self._stop = threading.Event()
         self.acknowledged: list[list[int]] = [[] for _ in range(count)]
         self.failures = 0
@@ -394,8 +394,8 @@ class Writers:
         self._client.close()
 
     async def all(self) -> list[int]:
-        """Wait until everyone has written its `most`, and `finish`."""
-        await self.more(self._most * len(self._threads))
+        """Wait until everyone has written its `max_changes`, and `finish`."""
+        await self.more(self._max_changes * len(self._threads))
         return await self.finish()
 
     def count(self) -> int:
@@ -432,7 +432,7 @@ class Writers:
 
     def _write(self, writer: int) -> None:
         number = writer * SPAN
-        while number % SPAN < self._most and not self._stop.is_set():
+        while number % SPAN < self._max_changes and not self._stop.is_set():
             numbers = range(number, number + self._batch)
             number += self._batch
             try:
