@@ -63,7 +63,7 @@ async def serve(
     history = History(settings.history_max_bytes, settings.history_seconds)
     replayer = Replayer(source, history, settings.replay_cursors)
     subscribers = SubscriberList(settings, history, replayer)
-    keeper = Keeper(settings, history, subscribers)
+    keeper = Keeper(settings, history, subscribers, source)
     feed = Feed(source, subscribers)
     readiness = Readiness(feed)
     descriptors = Descriptors.of_this_process()

@@ -144,6 +144,9 @@ class MongoSource(Source):
             raise InvalidParameter(f"since={time.isoformat()} is not a time between 1970 and now")
         return resume_token.checkpoint(resume_token.just_before((int(time.timestamp()), 0)))
 
+    def age_seconds(self, position: Position) -> float:
+        return wall_clock() - resume_token.cluster_time(position.key)[0]
+
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
         with contextlib.suppress(PyMongoError, TimeoutError):

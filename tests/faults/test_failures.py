@@ -355,6 +355,8 @@ async def hear(client: RawClient, last: int) -> list[int]:
     heard: list[int] = []
     while not heard or heard[-1] != last:
         event = await client.next(60)
+        if event.event == "feed":
+            continue  # a long interruption, or its end
         assert event.event == "message", event
         heard.append(json.loads(event.data)["_id"])
     return heard
@@ -493,6 +495,29 @@ def test_mongod_that_is_killed_and_comes_back_loses_nothing(shaky, pond, start_s
 
     asyncio.run(scenario())
     check_interrupted_once(server)
+
+
+def test_clients_are_told_of_a_long_interruption_and_of_its_end(shaky, pond, start_server):
+    server = start_server("--mongo", shaky.uri + IMPATIENT, "--database", "pond")
+    [node] = shaky.nodes
+
+    async def scenario() -> None:
+        with closing(await opened(server)) as client:
+            node.stop(signal.SIGKILL)
+            told = await client.next()
+            assert (told.event, told.data) == ("feed", '{"state":"interrupted"}')
+            with closing(await opened(server)) as newcomer:
+                assert (await newcomer.next()).data == '{"state":"interrupted"}'
+                node.start()
+                node.wait()
+                shaky.primary()
+                for each in (client, newcomer):
+                    told = await each.next()
+                    assert (told.event, told.data) == ("feed", '{"state":"live"}')
+                insert(pond, 1)
+                assert (await hear(client, 1), await hear(newcomer, 1)) == ([1], [1])
+
+    asyncio.run(scenario())
 
 
 # -- a log that is over too soon -------------------------------------------------------------------
