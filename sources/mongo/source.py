@@ -32,6 +32,9 @@ Answer = TypeVar("Answer")
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MOST_SECONDS = 5.0
 
+# Errors of the server in one place of the log, after which it is read again from the cluster time before.
+TRIES_IN_ONE_PLACE = 5
+
 EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
 
 # MongoDB 6.0, the first that keeps documents as they were before a change.
@@ -170,13 +173,23 @@ class MongoSource(Source):
     async def _patiently(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer, however often it takes to get one for a tail. Raises HistoryLost."""
         backoff = BACKOFF_FIRST_SECONDS
+        tries = 0
         while True:
             try:
                 return await ask()
             except PyMongoError as error:
-                if errors.is_lost(error):
+                # A network error says nothing about the place in the log; an error of the server may.
+                tries += errors.code(error) is not None
+                fatal = errors.code(error) == errors.CHANGE_STREAM_FATAL
+                if errors.is_lost(error) and (tail.rewound or not fatal):
                     raise HistoryLost(errors.one_line(error)) from error
                 self._report(tail, errors.one_line(error))
+                if fatal or tries >= TRIES_IN_ONE_PLACE:
+                    tries = 0
+                    log.warning(
+                        "going back to the cluster time of the last change: %s", errors.one_line(error)
+                    )
+                    tail.rewind()
             # Without the jitter, all the processes would ask in the same instant.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
@@ -259,11 +272,18 @@ class MongoSource(Source):
         return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
     def _report(self, tail: Tail, interruption: str | None) -> None:
-        """Say once when the live stream stops, and once when it goes on."""
-        if tail is not self._live or (interruption is None) == (self.interruption is None):
+        """Keep the current error for `/readyz`; log it when its kind changes."""
+        if tail is not self._live or interruption == self.interruption:
             return
-        self.interruption = interruption
+        before, self.interruption = self.interruption, interruption
         if interruption is None:
             log.info("the change stream goes on")
-        else:
+        elif before is None:
             log.warning("the change stream is interrupted, trying again: %s", interruption)
+        elif _kind(before) != _kind(interruption):
+            log.warning("the change stream is still interrupted: %s", interruption)
+
+
+def _kind(interruption: str) -> str:
+    """The error's class: its text may hold a time or a count, and would fill the log."""
+    return interruption.partition(":")[0]

@@ -81,7 +81,13 @@ class Tail:
         # Asked of a server before 6.0, even "whenAvailable" is an error.
         self._before: dict[str, Any] = {"full_document_before_change": "whenAvailable"} if before else {}
         self._where: dict[str, Any] = {"start_at_operation_time": Timestamp(*start)}
+        self._place = resume_token.just_before(start)
+        """The cluster time of `_where`: nothing before it is outstanding."""
         self._last_event = ""
+        self._seen = ""
+        """Events up to this token were yielded before `rewind`, and are dropped."""
+        self.rewound = False
+        """`rewind` was called since the last read that succeeded."""
         self._stream: Any = None
         self._held: RawBSONDocument | None = None
         """Read, but not yielded yet; a read from `_where` would bring it again."""
@@ -112,13 +118,15 @@ class Tail:
         most = 1 if self.careful else BATCH_CHANGES
         held, self._held = self._held, None
         drained = await loop.run_in_executor(
-            self._executor, _drain, self._stream.delegate, self._namespaces, most, held
+            self._executor, _drain, self._stream.delegate, self._namespaces, most, held, self._seen
         )
-        events, last_event, token, alive, self._held = drained
+        events, last_event, resume, alive, self._held = drained
+        token: str = resume["_data"] if resume else ""
         checkpoint = self._checkpoint(token, last_event)
-        if token:
-            self._where = {"start_after": {"_data": token}}
-        self._last_event = last_event or self._last_event
+        if resume:
+            self._go_on_after(resume)
+        self._last_event = max(last_event, self._last_event)
+        self.rewound = False
         # A dropped database ends the stream, which goes on after its "invalidate". And only the first
         # batch of a cursor can be a single change: the driver asks for two at least after that.
         if not alive or self.careful:
@@ -131,7 +139,7 @@ class Tail:
         async with self._watched.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
             change: Any = await stream.next()
         token = change["_id"]["_data"]
-        self._where = {"start_after": {"_data": token}}
+        self._go_on_after(change["_id"])
         self._last_event = token
         # The position before it, not its own: a token holds its document's _id, which not everybody
         # who hears of this may know.
@@ -139,6 +147,21 @@ class Tail:
         return Reset(
             ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_named(change, self._namespaces)
         )
+
+    def rewind(self) -> None:
+        """Go back to the cluster time of the current place, which needs no resume token.
+
+        Use it when reads fail in the same place: nothing can be missing, and events that were yielded
+        already are dropped.
+        """
+        self._where = {"start_at_operation_time": Timestamp(*self._place)}
+        self._seen = self._last_event
+        self.rewound = True
+
+    def _go_on_after(self, token: RawBSONDocument) -> None:
+        # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
+        self._where = {"start_after": token}
+        self._place = resume_token.cluster_time(token["_data"])
 
     async def close(self) -> None:
         """Give the cursor back; `read` opens a new one at the same place."""
@@ -163,10 +186,12 @@ class Tail:
 
 
 def _drain(
-    stream: Any, namespaces: Namespaces, most: int, change: RawBSONDocument | None
-) -> tuple[list[LogEvent], str, str, bool, RawBSONDocument | None]:
-    """What the driver has buffered, after at most one getMore: events, the last change's token, the
-    stream's own, whether it lives on, and a change that belongs to the next batch. Runs in a thread.
+    stream: Any, namespaces: Namespaces, most: int, change: RawBSONDocument | None, seen: str
+) -> tuple[list[LogEvent], str, RawBSONDocument | None, bool, RawBSONDocument | None]:
+    """Take what the driver has buffered, after at most one getMore. Runs in a thread.
+
+    Returns the events after the token `seen`, the last change's token, the whole token to go on after, False
+    if the stream has ended, and a change that belongs to the next batch.
 
     It must stop at what is buffered: `try_next` on a drained cursor waits for the server, and what
     was read already would wait with it. Beyond the bounds it goes on to the end of a transaction,
@@ -174,6 +199,7 @@ def _drain(
     """
     events: list[LogEvent] = []
     last = ""
+    place: RawBSONDocument | None = None
     size = 0
     if change is None:
         change = stream.try_next()
@@ -181,17 +207,17 @@ def _drain(
         token: str = change["_id"]["_data"]
         full = len(events) >= most or size >= BATCH_BYTES
         if full and not resume_token.same_time(token, last):
-            return events, last, last, True, change
+            return events, last, place, True, change
         last = token
-        event = _event(change, token, namespaces)
+        place = change["_id"]
+        event = _event(change, token, namespaces) if token > seen else None
         if event is not None:
             events.append(event)
             size += event.size
         if not stream._cursor._has_next():
             break
         change = stream.try_next()
-    resume = stream.resume_token
-    return events, last, resume["_data"] if resume else "", stream.alive, None
+    return events, last, stream.resume_token, stream.alive, None
 
 
 def _event(change: RawBSONDocument, token: str, namespaces: Namespaces) -> LogEvent | None:
