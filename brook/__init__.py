@@ -22,3 +22,5 @@ A request meets these before it joins the subscriber list:
 
 `errors` has every exception, grouped by fault.
 """
+
+__version__ = "0.1.0"

@@ -67,6 +67,12 @@ class Draining(Unavailable):
     code = "draining"
 
 
+class TooManyConnections(Unavailable):
+    """As many clients as the system allows are connected."""
+
+    code = "too-many-connections"
+
+
 class CannotResume(BrookError):
     """The source's log cannot be read from a position. The subscriber receives a `reset`."""
 

@@ -11,6 +11,10 @@ from brook.source import Source
 
 log = logging.getLogger(__name__)
 
+# A batch of a thousand small changes has some 500 kB. One of these is slow to render: 16 MB of control
+# characters take a second for each distinct subscription, and the health check would wait for all of them.
+LARGE_BATCH_BYTES = 2 * 1024 * 1024
+
 
 class Feed:
     """Publishes what the source yields. `run` never returns: when it raises, nothing more will come,
@@ -33,7 +37,10 @@ class Feed:
             self.running = True
             self.started.set()
             async for batch in self._source.events():
-                self._subscribers.publish(batch)
+                if sum(event.size for event in batch.events) > LARGE_BATCH_BYTES:
+                    await self._subscribers.publish_in_turns(batch)
+                else:
+                    self._subscribers.publish(batch)
                 # A source with a backlog would otherwise keep accepts and keep-alives waiting.
                 await asyncio.sleep(0)
         finally:

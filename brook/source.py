@@ -49,5 +49,9 @@ class Source(abc.ABC):
         """The place in the log before what happened at a time. Raises InvalidParameter."""
         raise InvalidParameter("since takes an event id, or now: this source keeps no times")
 
+    def age_seconds(self, position: Position) -> float:
+        """Roughly how long ago a position was the present; replays serve the young ones first."""
+        return 0.0
+
     async def close(self) -> None:  # noqa: B027
         """Give everything back."""

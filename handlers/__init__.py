@@ -15,10 +15,13 @@ from brook.source import Source
 from brook.streams import Streams
 from handlers.base import NotFoundHandler
 from handlers.cors import Cors
+from handlers.descriptors import Descriptors
 from handlers.framing import Framings
+from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
 from handlers.page import PageHandler
 from handlers.stream import StreamHandler
+from handlers.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +33,12 @@ def application(
     subscribers: SubscriberList,
     readiness: Readiness,
     static_path: Path,
+    descriptors: Descriptors | None = None,
 ) -> tornado.web.Application:
     """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
-    common = {"cors": Cors(settings.cors_origin)}
+    descriptors = descriptors or Descriptors.of_this_process()
+    cors = Cors(settings.cors_origin)
+    common = {"cors": cors}
     files = {"path": str(static_path), **common}
     stream = {
         "settings": settings,
@@ -41,6 +47,9 @@ def application(
         "subscribers": subscribers,
         "readiness": readiness,
         "framings": Framings(compress=settings.compression == "gzip"),
+        "heads": Heads(cors),
+        "descriptors": descriptors,
+        "watcher": Watcher(),
         **common,
     }
     routes: list[Any] = [
@@ -48,7 +57,7 @@ def application(
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
         (r"/healthz", HealthHandler, common),
-        (r"/readyz", ReadyHandler, {"readiness": readiness, **common}),
+        (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
         (r".*", NotFoundHandler, common),
     ]
     return tornado.web.Application(routes, log_function=_log_request)

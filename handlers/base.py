@@ -25,6 +25,7 @@ STATUS = {
     "not-found": HTTPStatus.NOT_FOUND,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-many-connections": HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
@@ -46,6 +47,8 @@ def problem_of(error: ClientError) -> dict[str, Any]:
 
 class ProblemHandler(tornado.web.RequestHandler):
     """Answers errors with problem documents, and preflights with 204."""
+
+    allowed_methods = "GET, OPTIONS"
 
     def initialize(self, cors: Cors) -> None:
         self._cors = cors
@@ -72,7 +75,7 @@ class ProblemHandler(tornado.web.RequestHandler):
             code = "not-found" if status == HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "-")
             body = problem(status, code, "see the server log" if status >= 500 else status.description)
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", "GET, OPTIONS")
+            self.set_header("Allow", self.allowed_methods)
         self.finish(json.dumps(body))
 
     def log_exception(

@@ -1,56 +1,53 @@
-"""One client's socket, taken over from Tornado's HTTP server."""
+"""One client's socket, taken over from HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import Future
+import struct
 from collections.abc import Callable
 from typing import Any
 
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 
-from brook.delivery.connection import Buffer, Socket
+from brook.delivery.connection import Buffer
 from brook.delivery.subscriber import WRITE_BYTES
+from handlers.bare_connection import BareConnection
 from handlers.framing import Framing
+from handlers.watcher import Watcher
+
+# SO_LINGER for no time at all (socket(7)).
+_RESET = struct.pack("ii", 1, 0)
 
 
 class StreamConnection:
-    """Writes straight to an idle socket; what it does not take waits in Tornado's IOStream.
+    """Writes straight to an idle socket; of what it does not take, a piece waits here.
 
-    No task and no handler stays behind for a connection: ten thousand of them are ten thousand of
-    these and their streams. Raises StreamClosedError when the client has left already.
+    No task, no future and no handler stays behind for a connection: ten thousand of them are ten thousand of
+    these. `head` is written before what is sent first.
     """
 
-    __slots__ = ("_drained", "_gone", "_head", "_stream", "framing", "socket")
+    __slots__ = ("_drained", "_gone", "_head", "_loop", "_number", "_unsent", "_watcher", "framing", "socket")
 
-    def __init__(self, stream: IOStream, head: bytes, framing: Framing, stuck_seconds: float) -> None:
-        if stream.closed():
-            raise StreamClosedError  # it has no socket any more
-        self._stream = stream
-        self._head = head + framing.start
-        self.socket: Socket = stream.socket
+    def __init__(self, connection: socket.socket, head: bytes, framing: Framing, watcher: Watcher) -> None:
+        self.socket = connection
+        self.framing = framing
+        self._loop = asyncio.get_running_loop()
+        # The loop finds a number faster than a socket.
+        self._number = connection.fileno()
+        self._head = head
+        self._unsent: memoryview | None = None
+        self._watcher = watcher
         self._drained: Callable[[], None] = _nothing
         self._gone: Callable[[], None] = _nothing
-        self.framing = framing
-        # Nagle's algorithm would hold back an event until the one before it is acknowledged.
-        stream.set_nodelay(True)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
-            # Twice the list's own patience, which should come first: it can say why.
-            milliseconds = round(stuck_seconds * 2000)
-            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
-        """Call back when a write is through, and once when the client has left.
-
-        Raises StreamClosedError when it has left already.
-        """
+        """Call back when a write is through, and once when the client has left."""
         self._drained = drained
         self._gone = gone
         # An event stream's client has nothing more to say: whatever it sends, or its end, ends it.
-        ended = asyncio.ensure_future(self._stream.read_bytes(1, partial=True))
-        ended.add_done_callback(self._spoke_or_left)
+        self._watcher.add(self._number, self.close)
 
     def send(self, data: Buffer) -> Buffer | None:
         """Write what the socket takes. Of the rest, a piece waits here and `drained` follows; what
@@ -64,32 +61,86 @@ class StreamConnection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._stream.close()
+            self.close()
             return None
         if sent == len(data):
             return None
         rest = memoryview(data)[sent:]
-        try:
-            written = self._stream.write(rest[:WRITE_BYTES])
-        except StreamClosedError:
-            return None
-        written.add_done_callback(self._written)
+        self._unsent = rest[:WRITE_BYTES]
+        self._loop.add_writer(self._number, self._send_on)
         return rest[WRITE_BYTES:]
 
     def close(self) -> None:
-        """Close the socket."""
-        self._stream.close()
+        """Close the socket, once what the kernel holds is sent."""
+        if self._number < 0:
+            return
+        self._watcher.remove(self._number)
+        if self._unsent is not None:
+            self._loop.remove_writer(self._number)
+            self._unsent = None
+        self._number = -1
+        self.socket.close()
+        self._loop.call_soon(self._left)
 
-    def _written(self, future: Future[Any]) -> None:
-        if future.exception() is None:
+    def abort(self) -> None:
+        """Reset the connection: the kernel forgets what it holds for a client that takes nothing.
+
+        Closed as usual, it would keep that, for nobody, until its own patience is over.
+        """
+        if self._number >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def _send_on(self) -> None:
+        assert self._unsent is not None
+        try:
+            sent = self.socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self._unsent = None
+            self._loop.remove_writer(self._number)
             self._drained()
 
-    def _spoke_or_left(self, future: Future[Any]) -> None:
-        future.exception()  # a stream that was closed: marks it as seen
-        self._stream.close()
+    def _left(self) -> None:
         self._gone()
         # They hold the subscriber, which holds this connection: a ring that only the collector would break.
         self._drained = self._gone = _nothing
+
+
+def take_over(detached: IOStream | socket.socket) -> socket.socket:
+    """The socket of a request that a handler has detached. Raises StreamClosedError: the client has left."""
+    if isinstance(detached, socket.socket):
+        return detached
+    said_more: Any = detached.read_bytes(1, partial=True)
+    if detached.closed():
+        said_more.exception()  # marks it as seen
+        raise StreamClosedError
+    connection: socket.socket = detached.socket
+    detached.io_loop.remove_handler(connection)
+    if said_more.done():
+        # Tornado has read it already. The stream ends as if it came now.
+        connection.shutdown(socket.SHUT_RD)
+    return connection
+
+
+def descriptor(request: HTTPServerRequest) -> int:
+    """The number of a request's socket; -1 when its client has left."""
+    connection: Any = request.connection
+    if isinstance(connection, BareConnection):
+        return connection.socket.fileno()
+    return -1 if connection.stream.closed() else int(connection.stream.socket.fileno())
+
+
+def close_after(answer: asyncio.Future[None], request: HTTPServerRequest) -> None:
+    """Close a request's connection when it is answered; Tornado does so only if the client asked for that."""
+    connection: Any = request.connection
+    if not isinstance(connection, BareConnection):
+        answer.add_done_callback(lambda _: connection.stream.close())
 
 
 def _nothing() -> None:

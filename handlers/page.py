@@ -21,9 +21,17 @@ CONTENT_SECURITY_POLICY = (
 class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
     """Serves the page and its files."""
 
+    allowed_methods = "GET, HEAD, OPTIONS"
+
     def initialize(self, cors: Cors, **kwargs: Any) -> None:  # type: ignore[override]
         ProblemHandler.initialize(self, cors)
         tornado.web.StaticFileHandler.initialize(self, **kwargs)
+
+    def parse_url_path(self, url_path: str) -> str:
+        """The path of the file. No name has a zero in it: to ask the system for one is an error."""
+        if "\0" in url_path:
+            raise tornado.web.HTTPError(HTTPStatus.NOT_FOUND)
+        return super().parse_url_path(url_path)
 
     def send_error(self, status_code: int = HTTPStatus.INTERNAL_SERVER_ERROR, **kwargs: Any) -> None:
         """Respond with 404 for a path outside of the folder. Tornado would respond with 403."""

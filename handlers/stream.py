@@ -5,11 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import time
 from functools import partial
-from typing import Any
 
-from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
 
 from brook import sse
@@ -23,19 +20,14 @@ from brook.settings import Settings
 from brook.source import Source
 from brook.streams import Streams
 from handlers.base import ProblemHandler, problem_of
-from handlers.connection import StreamConnection
+from handlers.connection import StreamConnection, close_after, descriptor, take_over
 from handlers.cors import Cors
+from handlers.descriptors import Descriptors
 from handlers.framing import Framings
+from handlers.head import STREAM_HEADERS, Heads
+from handlers.watcher import Watcher
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
-
-# What makes a response an event stream, and proxies pass it on as it comes.
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 class StreamHandler(ProblemHandler):
@@ -50,6 +42,9 @@ class StreamHandler(ProblemHandler):
         subscribers: SubscriberList,
         readiness: Readiness,
         framings: Framings,
+        heads: Heads,
+        descriptors: Descriptors,
+        watcher: Watcher,
     ) -> None:
         super().initialize(cors)
         self._configuration = settings
@@ -58,26 +53,41 @@ class StreamHandler(ProblemHandler):
         self._subscribers = subscribers
         self._readiness = readiness
         self._framings = framings
+        self._heads = heads
+        self._descriptors = descriptors
+        self._watcher = watcher
+
+    def prepare(self) -> None:
+        """A stream's head is not made of the headers that are set on a handler."""
+
+    def options(self, *_: str) -> None:
+        """A CORS preflight."""
+        self._common_headers()
+        super().options()
 
     def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from where the client was cut off."""
+        try:
+            self.open(stream)
+        except Unavailable as error:
+            self._retry_later(error)
+
+    def open(self, stream: str | None = None) -> None:
+        """Join the list. Raises ClientError, before anything was done, for what has to be answered."""
         parameters = self._parameters()
         since, reset = self._since(parameters.pop("since", ["now"]))
         subscription = self._streams.subscription(stream, parameters)
-        try:
-            self._readiness.check()
-        except Unavailable as error:
-            self._retry_later(error)
-            return
+        self._readiness.check()
+        self._descriptors.check(descriptor(self.request))
         try:
             connection = self._take_over()
-            subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes)
-            connection.watch(
-                drained=partial(self._subscribers.drained, subscriber),
-                gone=partial(self._subscribers.remove, subscriber),
-            )
         except StreamClosedError:
             return
+        subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes)
+        connection.watch(
+            drained=partial(self._subscribers.drained, subscriber),
+            gone=partial(self._subscribers.remove, subscriber),
+        )
         try:
             self._subscribers.add(subscriber, since, reset)
             self._source.joined(subscription, since)
@@ -133,22 +143,18 @@ class StreamHandler(ProblemHandler):
 
     def _retry_later(self, error: Unavailable) -> None:
         """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""
+        self._common_headers()
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
         data = json.dumps(problem_of(error))
         frame = sse.farewell("problem", data, self._configuration.jittered_retry_ms())
         # The client shall come to another server, if there is one: not back through this connection.
         self.set_header("Connection", "close")
-        connection: Any = self.request.connection
-        # Tornado closes it only if the request asked for that.
-        self.finish(frame).add_done_callback(lambda _: connection.stream.close())
+        close_after(self.finish(frame), self.request)
 
     def _take_over(self) -> StreamConnection:
         """Detach the socket from Tornado. From here on, this project frames the body itself."""
-        request, settings = self.request, self._configuration
-        framing = self._framings.choose(request.version, request.headers.get("Accept-Encoding", ""))
-        headers = STREAM_HEADERS | self._cors.headers(request.headers.get("Origin"))
-        lines = ["HTTP/1.1 200 OK", f"Date: {format_timestamp(time.time())}", "Vary: Accept-Encoding"]
-        lines += (f"{name}: {value}" for name, value in (*headers.items(), *framing.headers))
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
-        return StreamConnection(self.detach(), head, framing, settings.write_timeout_seconds)
+        headers = self.request.headers
+        framing = self._framings.choose(self.request.version, headers.get("Accept-Encoding", ""))
+        head = self._heads.head(framing, headers.get("Origin"))
+        return StreamConnection(take_over(self.detach()), head, framing, self._watcher)

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import importlib.util
 import itertools
+import os
 import random
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,25 @@ _ENDED = "the sandbox's MongoDB has ended, or does not answer any more: start th
 
 # The journal is flushed every 100 ms by default, and a majority write waits for that flush.
 _OPTIONS = (
-    "--bind_ip", "127.0.0.1", "--replSet", "sandbox", "--nounixsocket",
+    "--bind_ip", "127.0.0.1", "--nounixsocket",
     "--journalCommitInterval", "2", "--wiredTigerCacheSizeGB", "0.25",
     "--setParameter", "diagnosticDataCollectionEnabled=false",
 )  # fmt: skip
 
+# Waits until its parent has ended, or closes the pipe, and removes a folder. mongod is killed when the same
+# parent ends, and may write until then.
+_REMOVE = 'read _; tries=0; until rm -rf "$1" || [ $((tries += 1)) -gt 100 ]; do sleep 0.1; done'
+
 CREATURES = ("crawdad", "minnow", "water strider", "newt", "mayfly", "heron", "otter", "dragonfly")
 MOODS = ("calm", "curious", "hungry", "sleepy", "splashing")
+
+
+class Stopped(Exception):
+    """The sandbox was told to stop while it started."""
+
+
+def _never() -> bool:
+    return False
 
 
 def find_mongod() -> str:
@@ -65,14 +79,13 @@ def find_mongod() -> str:
 
 
 class Node:
-    """One mongod, with a folder of its own."""
+    """One mongod, with a folder of its own. Without the name of a replica set, it is a standalone."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = (), *, replica_set: str = "sandbox") -> None:
         self.port = _free_port()
         self._folder = folder
-        self._options = options
+        self._options = [*_OPTIONS, *(("--replSet", replica_set) if replica_set else ()), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir()
 
     @property
     def pid(self) -> int | None:
@@ -81,13 +94,14 @@ class Node:
 
     def start(self) -> None:
         """Start it, or start it again with the data that it had."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / "mongod.log"
-        command = [find_mongod(), *_OPTIONS, *self._options, "--port", str(self.port)]
+        command = [find_mongod(), *self._options, "--port", str(self.port)]
         command += ["--dbpath", str(self._folder), "--logpath", str(log), "--logappend"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             # A server that is killed must not leave its mongod behind.
-            preexec_fn=partial(end_with_parent, signal.SIGKILL),
+            preexec_fn=partial(_end_with, os.getpid()),
         )  # fmt: skip
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
@@ -99,15 +113,19 @@ class Node:
             self._process.wait()
             self._process = None
 
-    def client(self) -> MongoClient[Any]:
+    def client(self, patience_ms: int = 5000) -> MongoClient[Any]:
         """A connection to this node, whatever its role."""
-        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=5000)
+        return MongoClient(
+            "127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=patience_ms
+        )
 
-    def wait(self) -> None:
-        """Return when it answers. Raises OperatorError, with the end of its log, when it does not."""
+    def wait(self, stopped: Callable[[], bool] = _never) -> None:
+        """Return when it answers. Raises OperatorError, with the end of its log, or Stopped."""
         until = time.monotonic() + START_SECONDS
-        with self.client() as client:
+        with self.client(patience_ms=500) as client:
             while time.monotonic() < until:
+                if stopped():
+                    raise Stopped
                 if self._process is None or self._process.poll() is not None:
                     break
                 with contextlib.suppress(PyMongoError):
@@ -122,8 +140,12 @@ class Node:
 class Sandbox:
     """A private replica set of one or more nodes on free ports; gone when it is closed."""
 
-    def __init__(self, nodes: int = 1, options: Sequence[str] = ()) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="brook-sandbox-"))
+    def __init__(
+        self, nodes: int = 1, options: Sequence[str] = (), *, stopped: Callable[[], bool] = _never
+    ) -> None:
+        self._stopped = stopped
+        self._folder = Path(tempfile.gettempdir()) / f"brook-sandbox-{secrets.token_hex(8)}"
+        self._remover: subprocess.Popen[bytes] | None = None
         self.nodes = [Node(self._folder / f"node{number}", options) for number in range(nodes)]
 
     @property
@@ -133,12 +155,22 @@ class Sandbox:
         return f"mongodb://{hosts}/?replicaSet=sandbox"
 
     def start(self) -> Sandbox:
-        """Start the nodes and wait for a primary. Raises OperatorError."""
+        """Start the nodes and wait for a primary. Raises OperatorError, or Stopped when told to stop."""
         try:
+            # Before there is a folder: whoever kills this process may do so at any moment.
+            self._remover = subprocess.Popen(
+                ["/bin/sh", "-c", _REMOVE, "sh", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            # Only its owner may read what is in there.
+            self._folder.mkdir(mode=0o700)
             for node in self.nodes:
                 node.start()
             for node in self.nodes:
-                node.wait()
+                node.wait(self._stopped)
             self._initiate()
         except BaseException:
             self.close()
@@ -149,6 +181,8 @@ class Sandbox:
         """The node that takes writes; waits for an election. Raises OperatorError."""
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
+            if self._stopped():
+                raise Stopped
             for node in self.nodes:
                 if node.pid is None:
                     continue
@@ -162,7 +196,8 @@ class Sandbox:
         """Stop everything and remove its files."""
         for node in self.nodes:
             node.stop(signal.SIGKILL)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._remover is not None:
+            self._remover.communicate()
 
     def __enter__(self) -> Sandbox:
         return self.start()
@@ -185,14 +220,21 @@ class Sandbox:
             client.sandbox.started.with_options(write_concern=WriteConcern("majority")).insert_one({})
 
 
-async def babble(uri: str, database: str, collection: str) -> None:
+async def babble(
+    uri: str,
+    database: str,
+    collection: str,
+    *,
+    write_seconds: float = WRITE_SECONDS,
+    pause_seconds: tuple[float, float] = PAUSE_SECONDS,
+) -> None:
     """Insert, update and delete a creature now and then, for ever.
 
     Waits out an election. Raises OperatorError when MongoDB is gone, or refuses to write.
     """
-    client: Any = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=1000 * WRITE_SECONDS)
+    client: Any = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=round(1000 * write_seconds))
     try:
-        await _babble(client[database]["creatures" if collection == "*" else collection])
+        await _babble(client[database]["creatures" if collection == "*" else collection], pause_seconds)
     except ServerSelectionTimeoutError:
         raise OperatorError(_ENDED) from None
     except PyMongoError as error:
@@ -201,10 +243,10 @@ async def babble(uri: str, database: str, collection: str) -> None:
         client.close()
 
 
-async def _babble(creatures: Any) -> None:
+async def _babble(creatures: Any, pause_seconds: tuple[float, float]) -> None:
     here: list[Any] = []
     for number in itertools.count(1):
-        await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+        await asyncio.sleep(random.uniform(*pause_seconds))
         try:
             await _change_one(creatures, here, number)
         except ServerSelectionTimeoutError:
@@ -222,6 +264,13 @@ async def _change_one(creatures: Any, here: list[Any], number: int) -> None:
     else:
         creature = {"type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)}
         here.append((await creatures.insert_one(creature)).inserted_id)
+
+
+def _end_with(parent: int) -> None:
+    """Runs in the child: it ends with its parent, also if that has ended already."""
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _free_port() -> int:

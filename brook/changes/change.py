@@ -16,9 +16,10 @@ from brook.subscription import Format, Subscription, Types
 
 log = logging.getLogger(__name__)
 
-# How many renderings of one change are kept while it is open. Clients choose which there are: unbounded,
-# a few thousand lists of fields would be as many copies of it.
+# The renderings of one change that are kept while it is decoded. Clients choose which there are: without a
+# bound, a few thousand lists of fields would be as many copies, and twelve of 16 MB took 2 GB.
 MAX_RENDERINGS = 16
+MAX_RENDERING_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +93,9 @@ class DecodedChange(DecodedEvent):
         key = (subscription.format, subscription.types, subscription.fields, subscription.before)
         data = self._rendered.get(key)
         if data is None:
-            if len(self._rendered) >= MAX_RENDERINGS:
-                self._rendered.clear()
-            data = self._rendered[key] = self._data(subscription)
+            data = self._data(subscription)
+            if len(self._rendered) < MAX_RENDERINGS and len(data) <= MAX_RENDERING_CHARACTERS:
+                self._rendered[key] = data
         if not data:
             return b""
         # Neither a token nor JSON has a line end in it, so the frame needs no further checks.

@@ -45,3 +45,6 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close the socket. The list's `remove` is called back for it."""
+
+    def abort(self) -> None:
+        """Close the socket and lose what it has not sent. `remove` is called back likewise."""

@@ -55,10 +55,9 @@ class Fanout:
             self.busy.pop(subscriber, None)
             self.idle[subscriber] = subscriber.connection.socket
 
-    def note(self, events: int, size: int, key: str) -> None:
-        """Count what is about to be sent to all; `key` is the last event's."""
+    def note(self, events: int, key: str) -> None:
+        """Count the events that are about to be sent to all; `key` is the last one's."""
         self.events += events
-        self.bytes += size
         self.seen = key
 
     def keep_alive(self, checkpoint: Position | None) -> bytes:

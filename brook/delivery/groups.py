@@ -67,7 +67,8 @@ class Groups:
         thousands of times the batch.
         """
         for group, candidates in self._candidates(recipient, events).items():
-            if frames := group.view.frames(candidates):
+            # The caller may have waited between two groups, and everyone in this one may have left.
+            if group.fanouts and (frames := group.view.frames(candidates)):
                 yield group, frames
 
     def join(self, subscriber: Subscriber, now: float) -> None:

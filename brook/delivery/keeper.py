@@ -11,9 +11,16 @@ from brook.delivery.history import History
 from brook.delivery.subscriber import CloseReason, State
 from brook.delivery.subscribers import SubscriberList
 from brook.settings import Settings
+from brook.source import Source
 
 # Number of keep-alives after which the event loop gets a turn. (A fan-out is sent in one turn.)
 KEEP_ALIVES_PER_TURN = 500
+
+# An interruption is announced after this time. The driver gets over an election in less.
+INTERRUPTED_SECONDS = 5.0
+
+INTERRUPTED = sse.frame('{"state":"interrupted"}', event="feed")
+LIVE = sse.frame('{"state":"live"}', event="feed")
 
 
 class Keeper:
@@ -24,12 +31,16 @@ class Keeper:
         settings: Settings,
         history: History,
         subscribers: SubscriberList,
+        source: Source,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._history = history
         self._subscribers = subscribers
+        self._source = source
         self._clock = clock
+        self._interrupted_at: float | None = None
+        self._announced = False
 
     async def run(self) -> None:
         """Send keep-alives, disconnect stuck clients, forget old events: for ever, as a watched task."""
@@ -38,6 +49,7 @@ class Keeper:
             await asyncio.sleep(pause)
             self._history.expire()
             self._disconnect_stuck()
+            self._announce_feed()
             await self._keep_alive()
 
     async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
@@ -55,6 +67,19 @@ class Keeper:
         for subscriber in list(self._subscribers):
             if subscriber.waiting and subscriber.progress_at <= due:
                 self._subscribers.cut(subscriber, CloseReason.WRITE_TIMEOUT)
+
+    def _announce_feed(self) -> None:
+        """Tell the clients when the source is interrupted for long, and when it goes on."""
+        now = self._clock()
+        if self._source.interruption is None:
+            self._interrupted_at = None
+        elif self._interrupted_at is None:
+            self._interrupted_at = now
+        since = self._interrupted_at
+        interrupted = since is not None and now - since >= INTERRUPTED_SECONDS
+        if interrupted != self._announced:
+            self._announced = interrupted
+            self._subscribers.announce(INTERRUPTED if interrupted else LIVE, to_newcomers=interrupted)
 
     async def _keep_alive(self) -> None:
         """Write to the subscribers that were sent nothing for long enough."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any
@@ -22,10 +23,20 @@ log = logging.getLogger(__name__)
 # Clients that return together arrive over some time: a short wait lets one cursor serve them all.
 GATHER_SECONDS = 0.05
 
-# How long a replay waits for its slowest readers before it goes on without them; they come back
-# with their own position once their socket has room.
+# How long a replay waits for its slowest readers before it goes on without them. They come back with
+# their own position once their socket has room.
 PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
+
+# Subscribers share a cursor if their positions are of about one age. With one cursor for all, a client that
+# was seconds behind waited 49 s for twelve that asked for 400,000 changes.
+BAND_SECONDS = (10, 120, 1800, 6 * 3600)
+
+# Time after which a replay gives way to nearer subscribers. It goes on later, from where it was.
+SHARE_SECONDS = 1.0
+
+# A batch beyond this is delivered with a turn for the event loop after each subscription.
+LARGE_BATCH_BYTES = 2 * 1024 * 1024
 
 # How much of an id is repeated in a reset: enough to recognise it, not enough to be a burden.
 SINCE_CHARACTERS = 200
@@ -47,17 +58,20 @@ class Replayer:
         *,
         gather_seconds: float = GATHER_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
+        share_seconds: float = SHARE_SECONDS,
     ) -> None:
         self._source = source
         self._history = history
         self._cursors = cursors
         self._gather_seconds = gather_seconds
         self._patience_seconds = patience_seconds
+        self._share_seconds = share_seconds
         self._taken: dict[Subscriber, Delivery] = {}
         self._waiting: dict[Subscriber, None] = {}
         self._reading: list[set[Subscriber]] = []
         self._workers: set[asyncio.Task[Any] | None] = set()
         self._probing = False
+        self._last_band = -1
 
     def take(self, subscriber: Subscriber, delivery: Delivery) -> None:
         self._taken[subscriber] = delivery
@@ -67,17 +81,17 @@ class Replayer:
     def forget(self, subscriber: Subscriber) -> None:
         self._taken.pop(subscriber, None)
         self._waiting.pop(subscriber, None)
-        for members in self._reading:
-            members.discard(subscriber)
+        for reading in self._reading:
+            reading.discard(subscriber)
 
     def _engage(self) -> None:
-        """Put another worker to work, if there may be one."""
+        """Start another worker, if one is allowed."""
         if self._waiting and len(self._workers) < self._cursors:
             worker = asyncio.create_task(self._work(), name="replay")
             self._workers.add(worker)
 
     async def close(self) -> None:
-        """Stop reading; those who wait stay where they are."""
+        """Stop reading; waiting subscribers stay where they are."""
         workers = [worker for worker in self._workers if worker is not None]
         for worker in workers:
             worker.cancel()
@@ -86,47 +100,47 @@ class Replayer:
     async def _work(self) -> None:
         try:
             await asyncio.sleep(self._gather_seconds)
-            while members := self._take():
-                await self._serve(members)
+            while subscribers := self._take():
+                await self._serve(subscribers)
                 # A source that ends its replay at once must not keep the loop busy.
                 await asyncio.sleep(0)
         except Exception:
-            # Nobody awaits a worker: those who wait for one would do so for ever.
-            log.exception("replays failed; those who wait for one are cut off and will come back")
+            # Nobody awaits a worker: the waiting subscribers would wait for ever.
+            log.exception("replays failed; the clients that wait for one are cut off and will come back")
             self._cut_off(self._waiting)
         finally:
-            # At once, and not when the task is done: who is added in between needs a worker.
+            # At once, and not when the task is done: a subscriber taken in between needs a worker.
             self._workers.discard(asyncio.current_task())
 
-    async def _serve(self, members: set[Subscriber]) -> None:
-        self._reading.append(members)
+    async def _serve(self, subscribers: set[Subscriber]) -> None:
+        self._reading.append(subscribers)
         try:
-            await self._replay(members)
+            await self._replay(subscribers)
         except Exception:
             log.exception("a replay failed; its clients are cut off and will come back")
-            self._cut_off(members)
+            self._cut_off(subscribers)
         finally:
-            self._reading = [others for others in self._reading if others is not members]
+            self._reading = [others for others in self._reading if others is not subscribers]
 
-    def _give_back(self, member: Subscriber, reset: Reset | None = None) -> None:
-        self._taken.pop(member).take_back(member, reset)
+    def _give_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
+        self._taken.pop(subscriber).take_back(subscriber, reset)
 
-    def _cut_off(self, members: Iterable[Subscriber]) -> None:
-        for member in list(members):
-            self._taken[member].cut(member, CloseReason.REPLAY_FAILED)
+    def _cut_off(self, subscribers: Iterable[Subscriber]) -> None:
+        for subscriber in list(subscribers):
+            self._taken[subscriber].cut(subscriber, CloseReason.REPLAY_FAILED)
 
     def _take(self) -> set[Subscriber]:
-        """The subscribers for the next replay: all that wait and are behind the history.
+        """Choose the subscribers for the next replay: those behind the history, of about one age.
 
-        After a position turned out to be lost, the older half is left waiting: however many come
-        back with lost positions, the log's beginning is found in a few steps. Positions ahead of the
-        history, which another server gave out or nobody did, come last, and the latest first: each has
-        to be checked by itself, unless the history reaches it before.
+        After a position turned out to be lost, the older half waits on: however many lost positions
+        there are, the beginning of the log is found in a few steps. Positions ahead of the history come
+        last, and the latest first. Another server gave them out, or nobody did, so each has to be checked
+        by itself, unless the history reaches it before.
         """
         self._release(self._waiting)
-        waiting = sorted(self._live(self._waiting), key=_key)
+        waiting = sorted(self._replaying(self._waiting), key=_key)
         behind = bisect_right(waiting, self._history.head, key=_key)
-        first, last = (behind // 2 if self._probing else 0), behind
+        first, last = self._choose(waiting[:behind])
         if not behind and waiting:
             first, last = bisect_left(waiting, _key(waiting[-1]), key=_key), len(waiting)
         self._waiting = dict.fromkeys(waiting[:first] + waiting[last:])
@@ -134,75 +148,105 @@ class Replayer:
             self._engage()
         return set(waiting[first:last])
 
-    async def _replay(self, members: set[Subscriber]) -> None:
-        start = min(_position(member) for member in members)
+    def _choose(self, behind: list[Subscriber]) -> tuple[int, int]:
+        """The part of these sorted subscribers to serve next: near positions first, then far ones in turn."""
+        if self._probing or not behind:
+            return len(behind) // 2, len(behind)
+        bands = [self._band(subscriber) for subscriber in behind]
+        chosen = bands[0] if bands[-1] == self._last_band else bands[-1]
+        self._last_band = chosen
+        return bands.index(chosen), len(bands) - bands[::-1].index(chosen)
+
+    def _band(self, subscriber: Subscriber) -> int:
+        """How far a position is in the past: 0 for the nearest."""
+        return bisect_left(BAND_SECONDS, self._source.age_seconds(_position(subscriber)))
+
+    def _is_due(self, band: int, began: float) -> bool:
+        """True if a replay has had its share, and nearer subscribers wait with no cursor free for them."""
+        if not self._waiting or len(self._workers) < self._cursors:
+            return False
+        if time.monotonic() - began < self._share_seconds:
+            return False
+        return any(self._band(subscriber) < band for subscriber in self._replaying(self._waiting))
+
+    async def _replay(self, subscribers: set[Subscriber]) -> None:
+        start = min(_position(subscriber) for subscriber in subscribers)
+        band = max(map(self._band, subscribers))
+        began = time.monotonic()
         begun = False
         try:
             async with contextlib.aclosing(self._source.replay(start)) as batches:
                 async for batch in batches:
                     if not begun:
-                        # The log holds `start`. (Later batches say nothing of what others are probing.)
+                        # The log holds `start`. (Later batches prove nothing about the positions of others.)
                         begun = True
                         self._probing = False
                         self._engage()
-                    members.update(self._joining(batch))
-                    self._deliver(members, batch)
-                    await _wait_for_slow(members, self._patience_seconds)
-                    self._release(members)
-                    if not members:
+                    subscribers.update(self._joining(batch))
+                    await self._deliver(subscribers, batch)
+                    await _wait_for_slow(subscribers, self._patience_seconds)
+                    self._release(subscribers)
+                    if not subscribers:
                         return
+                    if self._is_due(band, began):
+                        break
         except CannotResume as error:
-            self._cannot_resume(members, error)
-        self._waiting.update(dict.fromkeys(self._live(members)))
+            self._cannot_resume(subscribers, error)
+        self._waiting.update(dict.fromkeys(self._replaying(subscribers)))
 
     def _joining(self, batch: Batch) -> list[Subscriber]:
-        """Those that wait for a worker and whose position this batch is just passing."""
+        """Take the waiting subscribers whose position this batch is just passing."""
         if not batch.events or not self._waiting:
             return []
         first, last = batch.events[0].key, batch.events[-1].key
-        joining = [member for member in self._live(self._waiting) if first <= _key(member) <= last]
-        for member in joining:
-            del self._waiting[member]
+        joining = [
+            subscriber for subscriber in self._replaying(self._waiting) if first <= _key(subscriber) <= last
+        ]
+        for subscriber in joining:
+            del self._waiting[subscriber]
         return joining
 
-    def _deliver(self, members: set[Subscriber], batch: Batch) -> None:
-        """Send to each member what of a batch follows its position."""
+    async def _deliver(self, subscribers: set[Subscriber], batch: Batch) -> None:
+        """Send each subscriber the events of a batch that follow its position."""
         end = self._end(batch)
         if end is None:
             return
         keys = [event.key for event in batch.events]
         following: dict[Subscription, dict[int, list[Subscriber]]] = {}
-        for member in self._live(members):
-            position = _position(member)
+        for subscriber in self._replaying(subscribers):
+            position = _position(subscriber)
             if end < position:
                 continue  # not there yet
             if position.exact and not _holds(batch, keys, position):
                 # The log has passed the place, and the event was not in it.
-                members.discard(member)
-                self._give_back(member, _reset(ResetReason.INVALID_ID, position))
+                subscribers.discard(subscriber)
+                self._give_back(subscriber, _reset(ResetReason.INVALID_ID, position))
                 continue
-            member.advance(end)
+            subscriber.advance(end)
             first = bisect_right(keys, position.key)
-            following.setdefault(member.subscription, {}).setdefault(first, []).append(member)
+            following.setdefault(subscriber.subscription, {}).setdefault(first, []).append(subscriber)
         decoded = [event.decode() for event in batch.events]
-        # One subscription after the other: what all of them get together can be many times the batch.
+        large = sum(event.size for event in batch.events) > LARGE_BATCH_BYTES
+        # One subscription after the other: the frames of all of them can be many times the batch.
         for subscription, by_first in following.items():
+            if large:
+                await asyncio.sleep(0)
             frames = [event.frame(subscription) for event in decoded]
             for first, alike in by_first.items():
                 self._send(alike, frames[first:])
 
-    def _send(self, members: Iterable[Subscriber], frames: list[bytes]) -> None:
+    def _send(self, subscribers: Iterable[Subscriber], frames: list[bytes]) -> None:
         data = b"".join(frames)
         count = sum(map(bool, frames))
-        for member in members:
-            member.count(count, 0)
-            self._taken[member].send(member, data)
+        for subscriber in self._replaying(subscribers):
+            subscriber.count(count, 0)
+            self._taken[subscriber].send(subscriber, data)
 
     def _end(self, batch: Batch) -> Position | None:
-        """Up to where a batch goes: its last event, or its checkpoint.
+        """The end of a batch: its last event, or its checkpoint.
 
-        The checkpoint counts up to the history's head only: while other collections are written to, it
-        would always be a little ahead of it, and nobody would ever be handed over.
+        The checkpoint counts only up to the history's head. While other collections are written to, it
+        would always be a little ahead of the head, and nobody would ever be given back.
         """
         ends = [Position(event.key, event.id, exact=False) for event in batch.events[-1:]]
         if batch.checkpoint is not None:
@@ -210,51 +254,53 @@ class Replayer:
             ends.append(min(batch.checkpoint, head))
         return max(ends, default=None)
 
-    def _release(self, members: set[Subscriber] | dict[Subscriber, None]) -> None:
-        """Let go of those who have left, of the slow, and of those whom the history covers."""
-        for member in list(members):
-            if member.state is not State.REPLAYING:
-                _remove(members, member)
-            elif self._history.covers(_position(member)) or (member.waiting and not _position(member).exact):
-                _remove(members, member)
-                self._give_back(member)
+    def _release(self, subscribers: set[Subscriber] | dict[Subscriber, None]) -> None:
+        """Let go of subscribers that have left, that are slow, or that the history covers."""
+        for subscriber in list(subscribers):
+            if subscriber.state is not State.REPLAYING:
+                _remove(subscribers, subscriber)
+                continue
+            position = _position(subscriber)
+            if self._history.covers(position) or (subscriber.waiting and not position.exact):
+                _remove(subscribers, subscriber)
+                self._give_back(subscriber)
 
-    def _cannot_resume(self, members: set[Subscriber], error: CannotResume) -> None:
-        """Reset those for whom there is no hope; the others will be tried again."""
+    def _cannot_resume(self, subscribers: set[Subscriber], error: CannotResume) -> None:
+        """Reset the subscribers whose position is lost; the others will be tried again."""
         lost = isinstance(error, HistoryLost)
         reason = ResetReason.HISTORY_LOST if lost else ResetReason.INVALID_ID
         self._probing = lost
-        # The replay began at the oldest position. What is before a lost one is lost too: those who wait
-        # in the older half. What is after one that lies in the future does so too.
-        hopeless = self._live(members)
+        # The replay began at the oldest position. Every position before a lost one is lost too, including
+        # those of the older half, which waits. Every position after one in the future lies in the future.
+        hopeless = self._replaying(subscribers)
         if lost:
             oldest = min(map(_key, hopeless), default="")
-            everyone = [*hopeless, *self._live(self._waiting)]
-            hopeless = [member for member in everyone if _key(member) <= oldest]
-        for member in hopeless:
-            members.discard(member)
-            self._waiting.pop(member, None)
-            self._give_back(member, _reset(reason, _position(member)))
+            everyone = [*hopeless, *self._replaying(self._waiting)]
+            hopeless = [subscriber for subscriber in everyone if _key(subscriber) <= oldest]
+        for subscriber in hopeless:
+            subscribers.discard(subscriber)
+            self._waiting.pop(subscriber, None)
+            self._give_back(subscriber, _reset(reason, _position(subscriber)))
 
     @staticmethod
-    def _live(members: Iterable[Subscriber]) -> list[Subscriber]:
-        return [member for member in members if member.state is State.REPLAYING]
+    def _replaying(subscribers: Iterable[Subscriber]) -> list[Subscriber]:
+        return [subscriber for subscriber in subscribers if subscriber.state is State.REPLAYING]
 
 
-def _position(member: Subscriber) -> Position:
-    assert member.position is not None  # every subscriber in state REPLAYING has one
-    return member.position
+def _position(subscriber: Subscriber) -> Position:
+    assert subscriber.position is not None  # every subscriber in state REPLAYING has one
+    return subscriber.position
 
 
-def _remove(members: set[Subscriber] | dict[Subscriber, None], member: Subscriber) -> None:
-    if isinstance(members, dict):
-        del members[member]
+def _remove(subscribers: set[Subscriber] | dict[Subscriber, None], subscriber: Subscriber) -> None:
+    if isinstance(subscribers, dict):
+        del subscribers[subscriber]
     else:
-        members.remove(member)
+        subscribers.remove(subscriber)
 
 
-def _key(member: Subscriber) -> str:
-    return _position(member).key
+def _key(subscriber: Subscriber) -> str:
+    return _position(subscriber).key
 
 
 def _holds(batch: Batch, keys: list[str], position: Position) -> bool:
@@ -266,9 +312,9 @@ def _reset(reason: ResetReason, position: Position) -> Reset:
     return Reset(reason, since=position.id[:SINCE_CHARACTERS])
 
 
-async def _wait_for_slow(members: Iterable[Subscriber], seconds: float) -> None:
+async def _wait_for_slow(subscribers: Iterable[Subscriber], seconds: float) -> None:
     """Wait a little for readers whose sockets are full: their pace is the replay's."""
     waited = 0.0
-    while waited < seconds and any(member.waiting for member in members):
+    while waited < seconds and any(subscriber.waiting for subscriber in subscribers):
         await asyncio.sleep(PATIENCE_STEP_SECONDS)
         waited += PATIENCE_STEP_SECONDS

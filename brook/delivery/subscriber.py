@@ -152,7 +152,7 @@ class Subscriber:
         """Close a connection without a word. The first reason stays: a slow client ends as a stuck one."""
         if self.state is not State.CLOSING:
             self.close_reason = reason
-        self.connection.close()
+        self.connection.abort()
 
     def leave(self) -> None:
         """End: the connection is closed."""

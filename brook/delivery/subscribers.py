@@ -1,6 +1,7 @@
 """The list of active connections: every event goes through it from the source to the sockets.
 
-No method awaits. On one event loop that is the lock, and nobody's slowness reaches anybody else.
+No method but `publish_in_turns` awaits. On one event loop that is the lock, and nobody's slowness reaches
+anybody else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from brook import sse
 from brook.delivery.catch_up import CatchUp, Observer
@@ -66,6 +68,10 @@ class SubscriberList:
         self._groups = Groups(self._view_of)
         self._all: dict[Subscriber, None] = {}
         self._checkpoint: Position | None = None
+        self._notice = b""
+        """The frame about the feed that new subscribers are sent."""
+        self._paused: list[Callable[[], None]] | None = None
+        """Steps that wait for the end of `publish_in_turns`; None while none is under way."""
         self.empty = asyncio.Event()
         """Set while nobody is in the list."""
         self.empty.set()
@@ -109,6 +115,7 @@ class SubscriberList:
         opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
         if reset is not None:
             opening += reset.frame(subscriber.subscription)
+        opening += self._notice
         if since is None or subscriber.subscription.recipient:
             # A source that plays to each client alone resumes by itself.
             subscriber.resumed = since is not None
@@ -172,6 +179,24 @@ class SubscriberList:
 
     def publish(self, batch: Batch) -> None:
         """Give a batch to every live subscriber: rendered once a subscription, written once a subscriber."""
+        for _ in self._publish(batch):
+            pass
+
+    async def publish_in_turns(self, batch: Batch) -> None:
+        """Like `publish`, with a turn for the event loop after each group, for a slow batch.
+
+        Nobody joins a group meanwhile. A subscriber that is about to go live does so after the batch.
+        """
+        self._paused = []
+        try:
+            for _ in self._publish(batch):
+                await asyncio.sleep(0)
+        finally:
+            paused, self._paused = self._paused, None
+            for go_on in paused:
+                go_on()
+
+    def _publish(self, batch: Batch) -> Iterator[None]:
         if batch.restarted:
             self._history.restart(batch.checkpoint)
             self._checkpoint = batch.checkpoint
@@ -180,9 +205,20 @@ class SubscriberList:
         decoded = [event.decode() for event in batch.events] if self._groups else []
         for group, frames in self._groups.deliveries(batch.recipient, decoded):
             self._fan_out(group, frames, batch.events[-1].key)
+            yield
         if batch.checkpoint is not None:
             self._checkpoint = batch.checkpoint
             self._history.advance(batch.checkpoint)
+
+    def announce(self, notice: bytes, *, to_newcomers: bool) -> None:
+        """Send a frame about the feed to every subscriber, and to each new one while it holds."""
+        self._notice = notice if to_newcomers else b""
+        for group in self.groups:
+            for fanout in list(group.fanouts.values()):
+                self._send_to_all(fanout, notice)
+        for subscriber in list(self._all):
+            if subscriber.state in (State.CATCHING_UP, State.REPLAYING):
+                self.send(subscriber, notice)
 
     def send(self, subscriber: Subscriber, data: bytes) -> None:
         """Write frames to one subscriber, or queue them behind what waits."""
@@ -197,12 +233,16 @@ class SubscriberList:
     def _fan_out(self, group: Group, frames: Sequence[bytes], key: str) -> None:
         body = b"".join(frames)
         for fanout in list(group.fanouts.values()):
-            fanout.note(len(frames), len(body), key)
-            data = fanout.framing.wrap(body)
-            over_bound = fanout.queue(data)
-            self._send_to_idle(fanout, data)
-            for subscriber in over_bound:
-                self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
+            fanout.note(len(frames), key)
+            self._send_to_all(fanout, body)
+
+    def _send_to_all(self, fanout: Fanout, body: bytes) -> None:
+        fanout.bytes += len(body)
+        data = fanout.framing.wrap(body)
+        over_bound = fanout.queue(data)
+        self._send_to_idle(fanout, data)
+        for subscriber in over_bound:
+            self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
 
     def _send_to_idle(self, fanout: Fanout, data: bytes) -> None:
         now = self._clock()
@@ -217,10 +257,14 @@ class SubscriberList:
         """Send `data`, then the history, until the socket is full or the subscriber is live."""
         if subscriber.state is not State.CATCHING_UP:
             return
+        if self._paused is not None:
+            self._paused.append(partial(self._read_on, subscriber, data))
+            return
         view = self._view_of(subscriber.subscription)
         for _ in range(CATCH_UP_BLOCKS):
             position = subscriber.position
-            assert position is not None  # `resume` gave it one, and only `go_live` takes it away
+            if position is None:
+                return  # joined during `publish_in_turns`, and goes live after it
             if not view.covers(position):
                 subscriber.wait_for_replay()
                 self._catch_up.take(subscriber, self)
@@ -249,6 +293,11 @@ class SubscriberList:
 
     def _go_live(self, subscriber: Subscriber, data: bytes) -> None:
         """Make a subscriber live, after `data` and the current checkpoint."""
+        if subscriber.state in (State.CLOSING, State.GONE):
+            return
+        if self._paused is not None:
+            self._paused.append(partial(self._go_live, subscriber, data))
+            return
         checkpoint = self._checkpoint_for(subscriber.subscription)
         if checkpoint is not None and checkpoint.key > subscriber.seen:
             data += sse.checkpoint(checkpoint.id)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from brook.errors import OperatorError
@@ -35,18 +37,69 @@ _UNRESOLVED = (
 )
 
 
+# What the driver raises for a URI or an option; OSError for a file that an option names.
+_UNUSABLE = (PyMongoError, ValueError, TypeError, OSError, UserWarning)
+
+
 def connect(uri: str) -> Any:
     """A client for a URI; it connects when it is first used. Raises OperatorError."""
     _check_form(uri)
+    try:
+        return _client(uri)
+    except _UNUSABLE:
+        raise OperatorError(_invalid_options(uri)) from None
+
+
+def _client(uri: str) -> Any:
     # A URI that names an option keeps its own value.
     options = {name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()}
+    with warnings.catch_warnings():
+        # The driver only warns of an option that it does not know, and goes on without it.
+        warnings.simplefilter("error", UserWarning)
+        return AsyncIOMotorClient(uri, **options)
+
+
+def _invalid_options(uri: str) -> str:
+    """Names the options without which the driver takes the URI.
+
+    Not in the driver's words: they change, and may hold a value. A value may be a password.
+    """
+    base, pairs = _split(uri)
+    for count in (1, 2):
+        chosen = [
+            index
+            for removed in itertools.combinations(range(len(pairs)), count)
+            if _is_usable(base, [pair for index, pair in enumerate(pairs) if index not in removed])
+            for index in removed
+        ]
+        if chosen:
+            names = list(dict.fromkeys(_name(pairs, index) for index in sorted(chosen)))
+            if len(names) == 1:
+                return f"the MongoDB URI has an invalid option: {names[0]} (check its name and its value)"
+            return f"the MongoDB URI has options that are invalid, or exclude each other: {', '.join(names)}"
+    return (
+        "the MongoDB URI has several invalid options: check each name and each value" if pairs else _MALFORMED
+    )
+
+
+def _split(uri: str) -> tuple[str, list[str]]:
+    """A URI without its options, and the options, such as `tls=true`."""
+    base, _, query = uri.partition("?")
+    return base, [pair for pair in re.split("[&;]", query) if pair]
+
+
+def _is_usable(base: str, pairs: Sequence[str]) -> bool:
     try:
-        with warnings.catch_warnings():
-            # The driver only warns of an option that it does not know, and goes on without it.
-            warnings.simplefilter("error", UserWarning)
-            return AsyncIOMotorClient(uri, **options)
-    except (PyMongoError, ValueError, TypeError, UserWarning) as error:
-        raise OperatorError(f"the MongoDB URI has an option that cannot be meant: {error}") from None
+        _client(f"{base}?{'&'.join(pairs)}").close()
+    except _UNUSABLE:
+        return False
+    return True
+
+
+def _name(pairs: Sequence[str], index: int) -> str:
+    """An option by its name; by its number when it may be the rest of a password with an `&` in it."""
+    name = pairs[index].partition("=")[0]
+    return name if re.fullmatch("[A-Za-z]{1,50}", name) else f"number {index + 1}"
 
 
 def _check_form(uri: str) -> None:
@@ -56,12 +109,31 @@ def _check_form(uri: str) -> None:
     """
     _, _, rest = uri.partition("://")
     after_host = rest[len(re.split(r"[/?]", rest, maxsplit=1)[0]) :]
+    # Behind the host, it can only belong to a password with a special character in it.
+    if "@" in after_host:
+        raise OperatorError(_MALFORMED)
     try:
-        # Behind the host, it can only belong to a password with a special character in it.
-        if "@" in after_host:
-            raise InvalidURI
-        parse_uri(uri, validate=False, warn=False)
-    except (PyMongoError, ValueError, TypeError) as error:
+        _parse(uri)
+    except _UNUSABLE as error:
         # A mongodb+srv:// URI is looked up to be taken apart; the driver wraps the resolver's error.
         unresolved = type(error.__cause__).__module__.startswith("dns.")
-        raise OperatorError(_UNRESOLVED if unresolved else _MALFORMED) from None
+        if unresolved or not _is_well_formed_but_for_options(uri):
+            raise OperatorError(_UNRESOLVED if unresolved else _MALFORMED) from None
+
+
+def _is_well_formed_but_for_options(uri: str) -> bool:
+    base, pairs = _split(uri)
+    if not pairs or not all("=" in pair for pair in pairs):
+        return False
+    try:
+        _parse(base)
+    except _UNUSABLE:
+        return False
+    return True
+
+
+def _parse(uri: str) -> None:
+    with warnings.catch_warnings():
+        # The driver warns of an option that comes twice, even with `warn=False`.
+        warnings.simplefilter("ignore", UserWarning)
+        parse_uri(uri, validate=False, warn=False)

@@ -144,12 +144,17 @@ class MongoSource(Source):
             raise InvalidParameter(f"since={time.isoformat()} is not a time between 1970 and now")
         return resume_token.checkpoint(resume_token.just_before((int(time.timestamp()), 0)))
 
+    def age_seconds(self, position: Position) -> float:
+        return wall_clock() - resume_token.cluster_time(position.key)[0]
+
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                if self._live is not None:
-                    await self._live.close()
+                # When the server dies just now, the driver trips over the session that it has given back.
+                with contextlib.suppress(PyMongoError, AttributeError):
+                    if self._live is not None:
+                        await self._live.close()
                 # Says goodbye to the server, and would wait for it.
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._executor, self._client.close)

@@ -16,12 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook.delivery import replay
 from brook.delivery.subscriber import State
 from brook.event import Batch, Position, Subscription
 from brook.source import Source
 from tests.support.events import Counted, after, at, events, key
-from tests.support.fakes import Client, Harness, until
+from tests.support.fakes import Client, Harness, Louder, until
 from tests.support.logs import LogSource
 
 # All events that these tests know, as a client gets them, and what else it gets.
@@ -33,9 +32,11 @@ NOT_EVENTS = re.compile(rb"(?:id: t|retry: )\d+\n\n")
 class Stage:
     """A log of which the history remembers only the end, and a replayer for the rest."""
 
-    def __init__(self, length: int, remembered: int = 10, *, cursors: int = 4, batch: int = 100) -> None:
+    def __init__(
+        self, length: int, remembered: int = 10, *, cursors: int = 4, batch: int = 100, **replay
+    ) -> None:
         self.source = LogSource(events(1, length), batch)
-        self.brook = Harness(self.source, cursors)
+        self.brook = Harness(self.source, cursors, replay)
         self.replayer = self.brook.replayer
         self.brook.start(length - remembered)
         # The history has objects of its own: what is counted in the log was rendered by a replay.
@@ -509,9 +510,7 @@ def test_every_reader_gets_its_own_rest_whoever_else_is_served(seed, batch, curs
                     assert stage.complete(client, since)
             assert stage.source.open_most <= cursors
 
-    # A handful of readers in a short log: they need not be waited for as long as thousands.
-    with mock.patch.multiple(replay, GATHER_SECONDS=0.005, PATIENCE_SECONDS=0.02):
-        asyncio.run(scenario())
+    asyncio.run(scenario())
 
 
 def test_subscriptions_that_differ_get_their_own_from_one_cursor():
@@ -533,3 +532,59 @@ class Other(Subscription):
     """Another thing that a client may ask for."""
 
     __slots__ = ()
+
+
+# -- near before far -------------------------------------------------------------------------------
+
+
+def test_near_position_is_served_before_a_far_replay_has_ended():
+    async def scenario() -> None:
+        async with Stage(5000, cursors=1, share_seconds=0) as stage:
+            stage.source.pace = 10
+            far = [stage.connect(at(number + 1)) for number in range(12)]
+            await until(lambda: stage.source.open_now == 1)
+            near = stage.connect(at(4900))
+            await stage.live(near)
+            assert stage.complete(near, 4900)
+            assert {client.subscriber.state for client in far} == {State.REPLAYING}
+            await stage.live(*far)
+            assert all(stage.complete(client, number + 1) for number, client in enumerate(far))
+            assert stage.source.open_most == 1
+
+    asyncio.run(scenario())
+
+
+def test_far_replay_goes_on_however_many_near_positions_come():
+    async def scenario() -> None:
+        async with Stage(5000, cursors=1, share_seconds=0) as stage:
+            stage.source.pace = 10
+            far = stage.connect(at(1))
+            served = 0
+            while far.subscriber.state is not State.LIVE:
+                near = stage.connect(at(stage.length - 100))
+                await stage.live(near)
+                served += 1
+            assert served > 1
+            assert stage.complete(far, 1)
+
+    asyncio.run(scenario())
+
+
+def test_large_batch_of_a_replay_leaves_the_loop_its_turns():
+    async def scenario() -> None:
+        stage = Stage(100)
+        stage.source.log[49:51] = events(50, 51, 2_000_000)
+        async with stage:
+            clients = [
+                stage.brook.connect(since=at(45), subscription=Louder(volume=volume)) for volume in range(5)
+            ]
+            most = 0
+            while any(client.subscriber.state is not State.LIVE for client in clients):
+                rendered = sum(event.renders for event in stage.source.log[49:51])
+                await asyncio.sleep(0)
+                now = sum(event.renders for event in stage.source.log[49:51])
+                most = max(most, now - rendered)
+            assert most == 2, "all subscriptions were rendered in one turn"
+            assert all(client.data()[-1] == key(100) for client in clients)
+
+    asyncio.run(scenario())

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import click
 import pytest
@@ -94,7 +95,7 @@ def test_setting_has_an_option_an_environment_name_a_help_and_its_default(field)
 
 
 def test_there_are_no_options_but_the_settings_and_the_modes():
-    assert set(options()) == {field.name for field in FIELDS} | MODES
+    assert set(options()) == {field.name for field in FIELDS} | MODES | {"version"}
     assert {options()[mode].envvar for mode in MODES} == {"BROOK_DEMO", "BROOK_MONGO", "BROOK_SANDBOX"}
 
 
@@ -278,3 +279,8 @@ def test_server_alone_says_which_to_choose_and_exits_2():
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == "Error: choose one of --demo, --mongo URI and --sandbox"
     assert "Traceback" not in done.stderr
+
+
+def test_version_is_said_without_a_mode():
+    result = CliRunner().invoke(server.main, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"babbling-brook {metadata.version('babbling-brook')}\n")

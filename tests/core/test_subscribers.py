@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import re
 import weakref
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from brook.delivery.groups import Group
 from brook.delivery.subscriber import WRITE_BYTES, CloseReason, State
-from brook.event import Event, Position, Reset, ResetReason, Subscription
+from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
 from tests.support.events import Counted, after, at, events, key
-from tests.support.fakes import BARE, CHUNKED, Client, Harness, dechunk, until
+from tests.support.fakes import BARE, CHUNKED, Client, Harness, Louder, dechunk, until
 from tests.support.raw_client import Parser
 
 
@@ -27,13 +27,6 @@ def brook() -> Harness:
     brook = Harness()
     brook.start()
     return brook
-
-
-@dataclass(frozen=True, slots=True)
-class Louder(Subscription):
-    """Another thing that a client may ask for."""
-
-    volume: int = 1
 
 
 class Quiet(Event):
@@ -850,5 +843,84 @@ def test_every_client_gets_every_event_once_and_in_order_however_it_reads_and_is
         for name, *arguments in script:
             actions[name](*arguments)
         await world.finish()
+
+    asyncio.run(scenario())
+
+
+# -- large batches ---------------------------------------------------------------------------------
+
+
+def test_large_batch_leaves_the_loop_a_turn_after_each_group(brook):
+    async def scenario() -> None:
+        clients = [brook.connect(subscription=Louder(volume=volume)) for volume in range(5)]
+        [event] = events(1, 1)
+        publishing = asyncio.create_task(brook.list.publish_in_turns(Batch((event,), after(1))))
+        seen = []
+        while not publishing.done():
+            await asyncio.sleep(0)
+            seen.append(event.renders)
+        assert {1, 2, 3, 4, 5} <= set(seen), "two groups in one turn"
+        assert all(client.data() == [key(1)] for client in clients)
+
+    asyncio.run(scenario())
+
+
+def test_whoever_joins_during_a_large_batch_misses_nothing_and_gets_nothing_twice(brook):
+    async def scenario() -> None:
+        brook.publish(*events(1, 5), checkpoint=after(5))
+        served, waiting, leaving = (brook.connect(subscription=Louder(volume=volume)) for volume in range(3))
+        publishing = asyncio.create_task(brook.list.publish_in_turns(Batch(tuple(events(6, 7)), after(7))))
+        while not served.data():
+            await asyncio.sleep(0)
+        assert waiting.data() == []
+        brook.list.remove(leaving.subscriber)
+        joining = [
+            brook.connect(since=since, subscription=Louder(volume=volume))
+            for volume in range(3)
+            for since in (None, at(3), after(5))
+        ]
+        gone = brook.connect(subscription=Louder(volume=1))
+        brook.list.remove(gone.subscriber)
+        brook.list.announce(b": about the feed\n\n", to_newcomers=False)
+        await publishing
+        brook.publish(*events(8, 8))
+        assert served.data() == waiting.data() == [key(6), key(7), key(8)]
+        assert leaving.data() == gone.data() == []
+        now, came_back, waited = (joining[index::3] for index in range(3))
+        assert all(client.data() == [key(8)] for client in now)
+        assert all(client.ids[0] == "t7" for client in now), "a position before what it was not sent"
+        assert all(client.data() == [key(number) for number in range(4, 9)] for client in came_back)
+        assert all(client.data() == [key(number) for number in range(6, 9)] for client in waited)
+
+    asyncio.run(scenario())
+
+
+# -- the state of the feed -------------------------------------------------------------------------
+
+INTERRUPTED = {"state": "interrupted"}
+
+
+def feed_states(client: Client) -> list[dict]:
+    return [json.loads(event.data) for event in client.heard() if event.event == "feed"]
+
+
+def test_interruption_of_the_source_is_told_once_when_it_is_long_and_when_it_is_over(brook):
+    async def scenario() -> None:
+        live, behind = brook.connect(), brook.connect(since=Position("lost", "lost"))
+        brook.source.interruption = "MongoDB does not answer"
+        await keeping(brook, 0.1)
+        await keeping(brook, 4.9)
+        assert feed_states(live) == [], "a short election is no interruption"
+        await keeping(brook, 0.2)
+        await keeping(brook, 100)
+        newcomer = brook.connect()
+        assert feed_states(live) == feed_states(behind) == feed_states(newcomer) == [INTERRUPTED]
+        brook.source.interruption = None
+        await keeping(brook, 1)
+        for client in (live, behind, newcomer):
+            assert feed_states(client) == [INTERRUPTED, {"state": "live"}]
+        assert feed_states(brook.connect()) == []
+        # It is no event of the log: a client that comes back resumes from the same position.
+        assert live.ids[-1] == newcomer.ids[-1] == "t0"
 
     asyncio.run(scenario())

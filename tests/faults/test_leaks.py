@@ -307,7 +307,7 @@ async def _application(uri: str, database: str) -> AsyncIterator[tuple[int, Subs
     await source.open()
     tasks = [
         asyncio.create_task(feed.run()),
-        asyncio.create_task(Keeper(settings, history, subscribers).run()),
+        asyncio.create_task(Keeper(settings, history, subscribers, source).run()),
     ]
     await feed.started.wait()
     streams = CollectionStreams(Namespaces.of(settings))

@@ -13,7 +13,6 @@ import pymongo
 import pytest
 
 from brook.errors import OperatorError
-from sources import sandbox as sandbox_module
 from sources.sandbox import Sandbox, babble
 from tests.support.raw_client import RawClient
 
@@ -41,12 +40,11 @@ async def until_written(sandbox: Sandbox, writer: asyncio.Task[None], number: in
             assert not writer.done(), writer.exception()
 
 
-def test_writer_waits_for_a_mongod_that_comes_back(short_lived, monkeypatch):
-    monkeypatch.setattr(sandbox_module, "PAUSE_SECONDS", (0.0, 0.001))
+def test_writer_waits_for_a_mongod_that_comes_back(short_lived):
     [node] = short_lived.nodes
 
     async def scenario() -> None:
-        writer = asyncio.create_task(babble(short_lived.uri, "pond", "creatures"))
+        writer = asyncio.create_task(babble(short_lived.uri, "pond", "creatures", pause_seconds=(0.0, 0.001)))
         await until_written(short_lived, writer, 20)
         for _ in range(3):
             node.stop(signal.SIGKILL)
@@ -61,14 +59,14 @@ def test_writer_waits_for_a_mongod_that_comes_back(short_lived, monkeypatch):
     asyncio.run(scenario())
 
 
-def test_writer_ends_when_mongod_is_gone(short_lived, monkeypatch):
+def test_writer_ends_when_mongod_is_gone(short_lived):
     """Most likely in the middle of a write, which the driver then tries again."""
-    monkeypatch.setattr(sandbox_module, "WRITE_SECONDS", 1)
-    monkeypatch.setattr(sandbox_module, "PAUSE_SECONDS", (0.0, 0.0))
     [node] = short_lived.nodes
 
     async def scenario() -> None:
-        writer = asyncio.create_task(babble(short_lived.uri, "pond", "creatures"))
+        writer = asyncio.create_task(
+            babble(short_lived.uri, "pond", "creatures", write_seconds=1, pause_seconds=(0.0, 0.0))
+        )
         await until_written(short_lived, writer, 1)
         node.stop(signal.SIGKILL)
         with pytest.raises(OperatorError, match=ENDED):
@@ -90,7 +88,8 @@ def test_server_whose_sandbox_dies_says_so_and_leaves_nobody_behind(start_server
     server = start_server("--sandbox", "--processes", str(processes))
     children = psutil.Process(server.pid).children(recursive=True)
     [mongod] = [child for child in children if child.name() == "mongod"]
-    assert len(children) == (processes if processes > 1 else 0) + 1
+    [remover] = [child for child in children if child.name() == "sh"]
+    assert len(children) == (processes if processes > 1 else 0) + len([mongod, remover])
 
     async def scenario() -> None:
         with closing(await (await RawClient(server.port).connect()).opened()) as client:

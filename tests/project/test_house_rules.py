@@ -15,6 +15,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,61 @@ def test_only_the_server_configures_logging_and_nobody_prints(path):
         assert "logging.basicConfig" not in calls
 
 
+# -- the picture of the house ----------------------------------------------------------------------
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def room_of(name: str) -> str:
+    """The room of a module, as docs/architecture.md draws it: `brook/delivery`, `handlers` ..."""
+    parts = name.split(".")
+    return "/".join(parts[:2]) if parts[0] in ("brook", "sources") else parts[0]
+
+
+def arrows() -> dict[str, set[str]]:
+    """The rooms that each room imports."""
+    by_name = {name_of(path): path for path in MODULES}
+    found: dict[str, set[str]] = {}
+    for name, path in by_name.items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    target = inner if inner in by_name else str(node.module)
+                    if target in by_name and room_of(target) not in (room_of(name), "brook"):
+                        found.setdefault(room_of(name), set()).add(room_of(target))
+    return found
+
+
+def block(kind: str) -> list[str]:
+    [text] = re.findall(
+        rf"^```text {kind}\n(.*?)^```$", ARCHITECTURE.read_text(encoding="utf-8"), re.M | re.S
+    )
+    return text.splitlines()
+
+
+def test_every_import_goes_down_the_floors_of_the_picture():
+    floors = {}
+    for line in block("floors"):
+        number, *rooms = line.split()
+        floors |= dict.fromkeys(rooms, int(number))
+    drawn = arrows()
+    assert set(floors) == {*drawn, *(room for rooms in drawn.values() for room in rooms)}
+    for room, rooms in drawn.items():
+        assert all(floors[below] < floors[room] for below in rooms), room
+
+
+def test_imports_are_the_ones_that_the_picture_lists():
+    listed: dict[str, set[str]] = {}
+    room = ""
+    for line in block("imports"):
+        names = line.split()
+        if not line.startswith(" "):
+            room, *names = names
+        listed.setdefault(room, set()).update(names)
+    assert listed == arrows()
+
+
 # -- what the project says -------------------------------------------------------------------------
 
 # Put together here, so that this file does not hold what it forbids.
@@ -277,8 +333,8 @@ def wheel(tmp_path_factory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(clone)]
-    subprocess.run(command, check=True, timeout=170)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(folder), str(clone)], check=True, timeout=170)
     [built] = folder.glob("*.whl")
     return built
 
@@ -295,8 +351,13 @@ def test_wheel_holds_the_server_and_its_page_and_nothing_else(wheel):
 def test_wheel_in_an_empty_environment_plays_the_demo_from_anywhere(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=100)
     programs = tmp_path / "venv" / "bin"
+    # The wheel says which packages it needs; the versions are those of this environment, not today's newest.
+    installed = tmp_path / "constraints.txt"
+    others = [one for one in metadata.distributions() if one.metadata["Name"] != "babbling-brook"]
+    installed.write_text("".join(f"{one.metadata['Name']}=={one.version}\n" for one in others))
     subprocess.run(
-        [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+         "--constraint", installed, wheel],
         check=True, timeout=170,
     )  # fmt: skip
     elsewhere = tmp_path / "elsewhere"

@@ -15,6 +15,7 @@ from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Event, Position, Reset, Subscription
 from brook.settings import Settings
 from handlers.framing import Framing
+from sources.demo import DemoSource
 from tests.support.events import Clock, after
 from tests.support.raw_client import Parser, Received
 
@@ -71,6 +72,9 @@ class FakeConnection:
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = True
+
 
 @dataclass(frozen=True, slots=True)
 class FakeSocket:
@@ -124,16 +128,19 @@ class Client:
 class Harness:
     """A subscriber list, and everything around it but sockets."""
 
-    def __init__(self, source=None, cursors: int = 4, **options) -> None:
+    def __init__(self, source=None, cursors: int = 4, replay=None, **options) -> None:
         options = {"heartbeat_seconds": 0.1, "write_timeout_seconds": 0.2} | options
         self.clock = Clock()
         self.settings = Settings(**options)
         self.history = History(self.settings.history_max_bytes, self.settings.history_seconds, self.clock)
         self.behind: list[Subscriber] = []
         """Subscribers that the list gave away to catch up, if nobody else does."""
-        self.replayer = Replayer(source, self.history, cursors) if source is not None else None
+        self.source = source if source is not None else DemoSource(())
+        self.replayer = (
+            Replayer(source, self.history, cursors, **(replay or {})) if source is not None else None
+        )
         self.list = SubscriberList(self.settings, self.history, self.replayer or self, clock=self.clock)
-        self.keeper = Keeper(self.settings, self.history, self.list, self.clock)
+        self.keeper = Keeper(self.settings, self.history, self.list, self.source, self.clock)
 
     def take(self, subscriber: Subscriber, delivery: SubscriberList) -> None:
         self.behind.append(subscriber)
@@ -160,6 +167,13 @@ class Harness:
     def start(self, number: int = 0) -> None:
         """The log begins after event `number`."""
         self.list.publish(Batch(checkpoint=after(number), restarted=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Louder(Subscription):
+    """Another thing that a client may ask for."""
+
+    volume: int = 1
 
 
 async def until(condition, seconds: float = 20) -> None:

@@ -34,6 +34,7 @@ class LogSource(Source):
         self.log = log
         self.batch = batch
         self.lost = ""
+        self.pace = 0
         self.opened: list[str] = []
         """The ids from which it was replayed."""
         self.open_now = 0
@@ -52,6 +53,10 @@ class LogSource(Source):
 
     def head(self) -> Position:
         return Position(self.log[-1].key + "~", f"t{int(self.log[-1].key)}", exact=False)
+
+    def age_seconds(self, position: Position) -> float:
+        """An event a second, if there is a pace."""
+        return self.pace * (len(self.log) - int(re.match(r"\d+", position.key)[0])) if self.pace else 0
 
     async def events(self) -> AsyncIterator[Batch]:
         raise NotImplementedError("these tests publish themselves")
@@ -134,5 +139,5 @@ def build_service(**options) -> Service:
     readiness = Readiness(feed)
     app = application(settings, SingleStream(), source, subscribers, readiness, ROOT / "static")
     return Service(
-        settings, source, feed, subscribers, Keeper(settings, history, subscribers), readiness, app
+        settings, source, feed, subscribers, Keeper(settings, history, subscribers, source), readiness, app
     )

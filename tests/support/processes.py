@@ -18,11 +18,14 @@ START_SECONDS = 30
 class ServerProcess:
     """One server. `port` is known after `start`, and kept for the next start."""
 
-    def __init__(self, *arguments: str, port: int = 0, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, port: int = 0, env: dict[str, str] | None = None, files: int | None = None
+    ) -> None:
         self.arguments = arguments
         self.port = port
         self.log: list[str] = []
         self._env = env
+        self._prefix = ["prlimit", f"--nofile={files}"] if files else []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process: subprocess.Popen[str] | None = None
 
@@ -37,7 +40,7 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start, or start again on the same port, and wait until it listens."""
-        command = [sys.executable, str(ROOT / "server.py"), *self.arguments]
+        command = [*self._prefix, sys.executable, str(ROOT / "server.py"), *self.arguments]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         self._lines = queue.Queue()
         self.process = subprocess.Popen(

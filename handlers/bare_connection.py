@@ -1,0 +1,62 @@
+"""What Tornado needs to know of a connection that it has not read from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from asyncio import Future
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What Tornado asks for about the connection of a request."""
+
+    remote_ip: str
+    protocol: str = "http"
+
+
+class BareConnection(HTTPConnection):
+    """The way back for a request: a socket that becomes a stream, or is closed after a short answer."""
+
+    def __init__(self, connection: socket.socket, remote_ip: str) -> None:
+        self.socket = connection
+        self.context = _Context(remote_ip)
+        self.detached = False
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        """Nobody waits: the answer is given at once."""
+
+    def detach(self) -> socket.socket:
+        """Give away the socket."""
+        self.detached = True
+        return self.socket
+
+    def write_headers(
+        self,
+        start_line: RequestStartLine | ResponseStartLine,
+        headers: HTTPHeaders,
+        chunk: bytes | None = None,
+    ) -> Future[None]:
+        """Send an answer's head, and the beginning of its body."""
+        assert isinstance(start_line, ResponseStartLine)
+        headers["Connection"] = "close"
+        lines = [f"HTTP/1.1 {start_line.code} {start_line.reason}"]
+        lines += [f"{name}: {value}" for name, value in headers.get_all()]
+        return self.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (chunk or b""))
+
+    def write(self, chunk: bytes) -> Future[None]:
+        """Send a piece of an answer. A new socket takes all of it; if it does not, the client has left."""
+        with contextlib.suppress(OSError):
+            self.socket.send(chunk)
+        done: Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def finish(self) -> None:
+        """End the answer, and the connection."""
+        self.socket.close()

@@ -1,0 +1,1 @@
+"""Exact versions of everything that `make` installs; `make upgrade` renews them."""
