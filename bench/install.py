@@ -36,7 +36,7 @@ def install_nchan() -> None:
         subprocess.run(command, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     else:
         print(
-            f"nchan is not installed; the benchmark runs without it. To install it:\n    sudo {' '.join(command)}"
+            f"nchan is not installed; the benchmark runs without it. Install:\n    sudo {' '.join(command)}"
         )
 
 
