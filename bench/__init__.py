@@ -1,1 +1,1 @@
-"""The benchmark: this server beside others, on the same database and the same load client."""
+"""The benchmark: compares this server with others, on the same database and with the same load client."""

@@ -1,4 +1,4 @@
-"""Compiles the C programs of the benchmark, when they are not there or older than their source."""
+"""Compiles the C programs of the benchmark if they are missing or older than their source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUILD = BENCH / "build"
 
 
 def program(name: str, *, gzip: bool = False) -> Path:
-    """The program compiled from `bench/<name>.c`; `gzip` needs zlib's headers."""
+    """Return the program compiled from `bench/<name>.c`. `gzip` needs zlib's headers."""
     source, target = BENCH / f"{name}.c", BUILD / (f"{name}-gzip" if gzip else name)
     if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
         return target

@@ -1,4 +1,4 @@
-"""A bare change stream, in the driver's plainest words: batches as the server sends them."""
+"""A bare change stream without the driver's cursor: yields batches as MongoDB sends them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from pymongo import MongoClient
 
-# Tells the harness's own cursor from those of the servers.
+# Distinguishes the harness's own cursor from the cursors of the servers.
 READER = "bench-reader"
 
 
 def batches(
     uri: str, database: str, collection: str, app_name: str | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """The changes from now on, for ever: what has arrived together, or after a second nothing.
+    """Yield the changes from now on in batches, without end; an empty batch after an idle second.
 
-    The first, empty list says that the stream is open.
+    The first batch is empty and means that the stream is open.
     """
     with MongoClient[Any](uri, appname=app_name) as client, client.start_session() as session:
         source = client[database]

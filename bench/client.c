@@ -1,16 +1,16 @@
-/* The load client: holds thousands of event streams open, and checks what they bring.
+/* The load client: holds thousands of event streams open and checks their events.
 
-   Every document that the benchmark inserts carries its number, from 1 on, and the moment of its
-   insertion in microseconds of the monotonic clock: {..., "n":17, "t":1234567890, ...}. The client
-   finds the two in each event's data, checks that every connection gets every number once and in
-   order, and counts how long they took. It says where it is in lines of JSON:
+   Every document of the benchmark contains its number, starting at 1, and its time of insertion in
+   microseconds of the monotonic clock: {..., "n":17, "t":1234567890, ...}. The client finds both in
+   each event's data, checks that every connection receives every number once and in order, and
+   records the latencies. It reports its state in lines of JSON:
 
-     {"state":"open"}   every connection has its response's head
-     {"state":"warm"}   every connection has the first --warm-up events; what is counted starts anew
-     {"state":"done"}   every connection has --events more, or the time is over; all the figures
+     {"state":"open"}   every connection has received its response head
+     {"state":"warm"}   every connection has received the first --warm-up events; counters restart
+     {"state":"done"}   every connection has received --events more, or time is up; with all figures
 
-   Single-threaded. It must never be the bottleneck: it reads in large pieces, looks for line ends
-   with memchr, and copies only the lines that a read cuts in two. */
+   The client is single-threaded and must never be the bottleneck: it reads in large pieces, finds
+   line ends with memchr, and copies only lines that are split between two reads. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,11 +33,11 @@
 #endif
 
 #define READ_BYTES (256 * 1024)
-#define CLIENTS_PER_ADDRESS 10000 /* the system has some 28,000 ports to give for each pair of addresses */
-/* It looks for news at this beat. If it slept until there are some, each send() would have to wake it up:
-   as much work as a quarter of the send() itself, on the sender's bill, which browsers elsewhere never cause. */
+#define CLIENTS_PER_ADDRESS 10000 /* the system has about 28,000 ports for each pair of addresses */
+/* Interval between polls. If the client slept until data arrives, each send() would have to wake it up. The
+   sender would pay for it a quarter of the cost of send(); browsers on other machines cause no such cost. */
 #define BEAT_US 500
-#define LINGER_US 200000          /* after the last event: a repeat of it would come now */
+#define LINGER_US 200000          /* wait after the last event, to catch a repetition of it */
 
 enum phase { CONNECTING, HEAD, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, BODY, CLOSED };
 
@@ -45,41 +45,41 @@ struct client {
     int fd;
     enum phase phase;
     bool compressed;
-    bool has_data;     /* the block being read has a data line ... */
-    long number;       /* ... with this number, */
-    int64_t inserted;  /* from this moment */
-    long next;         /* the number that must come next */
-    size_t chunk;      /* bytes of the chunk still to come; while its size is read, the size so far */
-    char *partial;     /* the beginning of a line, or of the head, which a read has cut */
+    bool has_data;     /* the current block has a data line ... */
+    long number;       /* ... with this number */
+    int64_t inserted;  /* ... and this time of insertion */
+    long next;         /* the expected number */
+    size_t chunk;      /* bytes left in the chunk; while reading its size, the size so far */
+    char *partial;     /* the start of a line, or of the head, that continues in the next read */
     size_t partial_length, partial_size;
 #ifdef WITH_GZIP
     z_stream inflate;
 #endif
 };
 
-/* What was asked for. */
+/* The options. */
 static const char *host = "127.0.0.1", *path = "/stream", *last_event_id = "";
 static int port = 3333, clients = 1, window = 256, variety = INT_MAX;
 static long first = 1, warm_up = 0, events = 0;
 static double hold_seconds = 0, timeout_seconds = 120;
 static bool gzip = false;
 
-/* What came. The counters of faults are never reset. */
+/* The counters. The counters of faults are never reset. */
 static struct {
     long deliveries, keep_alives, wire_bytes, body_bytes, reads;
     int64_t first_insert, first_receipt, last_receipt;
 } counted;
 static struct {
-    long skipped;  /* numbers that were jumped over */
-    long backward; /* events whose number was not above all before it: repeated, or late */
-    long strange;  /* events without a number, such as a reset or a goodbye */
-    long refused;  /* connections that did not get a 200 */
-    long closed;   /* connections that ended before they had everything */
+    long skipped;  /* skipped numbers */
+    long backward; /* events with a number not above all earlier ones: repeated or late */
+    long strange;  /* events without a number, such as reset or bye */
+    long refused;  /* connections without a 200 response */
+    long closed;   /* connections that ended early */
 } faults;
 
 static struct client *all;
 static int epoll_fd, started, in_flight, opened, at_goal;
-static long goal; /* the number that everyone must reach next */
+static long goal; /* the number that every connection must reach next */
 static int64_t now, opening_began, all_open;
 static double cpu_base;
 static char input[READ_BYTES];
@@ -105,7 +105,7 @@ static void die(const char *what)
     exit(2);
 }
 
-/* -- latencies: a histogram with 64 steps to each power of two, so that it is exact to 1.6 % -------- */
+/* -- latencies: a histogram with 64 steps to each power of two, exact to 1.6 % -------- */
 
 #define STEPS 64
 static long histogram[STEPS * 48];
@@ -114,7 +114,7 @@ static int step_of(int64_t value)
 {
     if (value < STEPS)
         return value < 0 ? 0 : value;
-    int shift = 57 - __builtin_clzll(value); /* leaves the highest bit and the six after it */
+    int shift = 57 - __builtin_clzll(value); /* keeps the highest bit and the next six */
     return (shift + 1) * STEPS + (value >> shift) - STEPS;
 }
 
@@ -190,7 +190,7 @@ static void line(struct client *client, const char *text, size_t length)
 {
     if (length && text[length - 1] == '\r')
         length--;
-    if (!length) { /* the end of a block: only now is an event an event */
+    if (!length) { /* the end of a block dispatches the event */
         if (client->has_data)
             event(client);
         else
@@ -281,7 +281,7 @@ static void connect_one(struct client *client)
 {
     int number = client - all, on = 1;
     struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct linger reset = {.l_onoff = 1}; /* close() resets: no port is left waiting for a minute */
+    struct linger reset = {.l_onoff = 1}; /* close() sends RST, so that no port stays in TIME_WAIT */
     struct epoll_event wanted = {.events = EPOLLOUT, .data.ptr = client};
 
     client->next = first;
@@ -310,7 +310,7 @@ static void request(struct client *client)
 {
     char text[2048];
     struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = client};
-    /* A # in the path stands for the client's number: each with a filter of its own. */
+    /* The client's number replaces a # in the path, so that each client has its own filter. */
     const char *mark = strchr(path, '#');
     char number[24] = "";
     if (mark)
@@ -328,7 +328,7 @@ static void request(struct client *client)
     epoll_ctl(epoll_fd, EPOLL_CTL_MOD, client->fd, &wanted);
 }
 
-/* Reads the response's head, as far as it is there, and returns where it stopped. */
+/* Reads the available part of the response head, and returns its end. */
 static const char *head(struct client *client, const char *data, const char *end)
 {
     const char *begin = data;
@@ -374,7 +374,7 @@ static void feed(struct client *client, const char *data, size_t length)
         case CHUNK_SIZE: {
             char digit = *data++;
             if (digit == '\n')
-                client->phase = CHUNK_DATA; /* the last chunk, of 0, is followed by the connection's end */
+                client->phase = CHUNK_DATA; /* the connection ends after the last chunk, of size 0 */
             else if (digit != '\r')
                 client->chunk = client->chunk * 16 + (digit <= '9' ? digit - '0' : (digit | 32) - 'a' + 10);
             break;
@@ -423,7 +423,7 @@ static void ready(struct client *client)
     feed(client, input, length);
 }
 
-/* -- what is told ---------------------------------------------------------------------------------- */
+/* -- the report ---------------------------------------------------------------------------------- */
 
 static void say(const char *state)
 {
@@ -465,7 +465,7 @@ static void report(void)
 
 /* -- the loop -------------------------------------------------------------------------------------- */
 
-/* Turns until everyone is at the goal or gone, or until the moment has come. */
+/* Polls until every connection has reached the goal or ended, or until the given time. */
 static void run(int64_t until, bool opening)
 {
     static const struct timespec beat = {.tv_nsec = BEAT_US * 1000};

@@ -1,4 +1,4 @@
-"""The database's side of a measurement: what is written, and when a bare change stream sees it."""
+"""The database of a measurement: writes documents, and times when a bare change stream sees them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _numbers = itertools.count(1)
 
 
 def creature(number: int) -> dict[str, Any]:
-    """A small document, which the load client knows by its number and by the time of its insertion.
+    """Return a small document with its number and its time of insertion, which the load client reads.
 
-    In microseconds: nanoseconds may be more than JavaScript's numbers hold.
+    The time is in microseconds: nanoseconds may exceed JavaScript's integers.
     """
     return {
         "n": number,
@@ -32,7 +32,7 @@ def creature(number: int) -> dict[str, Any]:
 
 
 class Database:
-    """A database of its own for each measurement, dropped at the end."""
+    """A new database for each measurement, dropped at the end."""
 
     collection = "creatures"
 
@@ -58,7 +58,7 @@ class Database:
         make: Callable[[int], dict[str, Any]] = creature,
         **more: int,
     ) -> None:
-        """Insert documents with these numbers, so many with one command, at fixed moments."""
+        """Insert documents with these numbers, in batches, at fixed moments."""
         due = time.monotonic()
         for i in range(0, len(numbers), together):
             time.sleep(max(0, due - time.monotonic()))
@@ -66,12 +66,12 @@ class Database:
             due += interval_seconds
 
     def now(self) -> tuple[int, int]:
-        """The cluster time."""
+        """Return the cluster time."""
         time = self._client.admin.command("ping")["operationTime"]
         return time.time, time.inc
 
     def change_streams(self) -> int:
-        """How many cursors on change streams of this database the servers have open."""
+        """Return the number of change stream cursors that the servers have open on this database."""
         pipeline = [{"$currentOp": {"allUsers": True, "idleCursors": True}}]
         return sum(map(self._is_change_stream, self._client.admin.aggregate(pipeline)))
 
@@ -86,7 +86,7 @@ class Database:
 
 
 class Reader:
-    """A bare change stream beside the server under test: how long the database itself takes."""
+    """A bare change stream beside the server under test. Measures the latency of the database alone."""
 
     def __init__(self, database: Database) -> None:
         self.latencies_ms: list[float] = []
@@ -112,7 +112,7 @@ class Reader:
 
 
 class Cursors:
-    """Watches how many change streams the servers have open, and keeps the maximum."""
+    """Polls the number of open change streams, and keeps the maximum."""
 
     def __init__(self, database: Database) -> None:
         self.max = 0

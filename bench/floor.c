@@ -1,10 +1,9 @@
-/* The floor: the least that any server must do, which is one send() a batch and connection.
+/* The floor: the minimum work of any server, one send() per batch and connection.
 
-   It listens at the port that is its argument, and answers each request with a head, whatever it
-   asks for. On the standard input come batches, each a length (4 bytes, the machine's order) and
-   that many bytes of frames: what arrived together. It is framed once, as a chunk, and sent to
-   every connection in turn. The sockets block: nothing is ever queued, which no real server could
-   afford. */
+   It listens on the port in its argument and answers every request with the same response head.
+   Standard input brings batches: a length (4 bytes, native byte order) and that many bytes of
+   frames. The floor frames each batch once, as a chunk, and sends it to every connection in turn.
+   The sockets block, so nothing is queued; no real server could afford that. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -64,12 +63,12 @@ static void read_fully(char *to, size_t length)
     }
 }
 
-/* Sends all batches that are there as one chunk: who is late catches up. */
+/* Sends all available batches as one chunk, so that a late sender catches up. */
 static void forward(void)
 {
     static char *chunk;
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    size_t size = 0, room = 16; /* for the chunk's size, whose digits are known at the end */
+    size_t size = 0, room = 16; /* for the chunk size, which is known only at the end */
     do {
         uint32_t length;
         read_fully((char *)&length, sizeof length);

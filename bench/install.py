@@ -1,4 +1,4 @@
-"""Installs what the peers need, into folders that git ignores: `python -m bench.install`."""
+"""Installs the dependencies of the peers into folders that git ignores: `python -m bench.install`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ def main() -> None:
 
 
 def install_nchan() -> None:
-    """From Debian, when this may; otherwise it names the command that does."""
+    """Install nchan from Debian's packages; print the command if the user is not root."""
     if not servers.Nchan().missing():
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "nginx-light", "libnginx-mod-nchan"]
     if os.geteuid() == 0:
         subprocess.run(command, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     else:
-        print(f"nchan is not installed; without it, the others are compared.\n    sudo {' '.join(command)}")
+        print(
+            f"nchan is not installed; the benchmark runs without it. Install:\n    sudo {' '.join(command)}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The way in by itself, as a process of its own: from the log into the history and an empty list."""
+"""The intake alone, in its own process: reads the log into the history, without subscribers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sources import open_source
 
 
 async def read(uri: str, database: str, changes: int, past_seconds: float) -> dict[str, object]:
-    """Read so many changes, with the source and the list that `server.py` would build."""
+    """Read this number of changes with the source and the subscriber list that `server.py` builds."""
     settings = Settings(database=database, warm_up_seconds=past_seconds)
     history = History(settings.history_max_bytes, settings.history_seconds)
     source = open_source(settings, uri)

@@ -1,4 +1,4 @@
-"""The load client as a process: `bench/client.c` says what it does."""
+"""Runs the load client, `bench/client.c`, as a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 120
 
 
 class Load:
-    """A load client that runs until the block is left. Options are the program's, with underscores."""
+    """Context manager: a running load client. Takes the program's options, with underscores."""
 
     def __init__(self, port: int, *, gzip: bool = False, **options: float | str) -> None:
         command = [str(program("client", gzip=gzip)), "--port", str(port)]
@@ -29,7 +29,7 @@ class Load:
         self._process.communicate()
 
     def wait_for(self, state: str) -> dict[str, Any]:
-        """What it says when it is there; its own time limit ends every wait."""
+        """Wait until the client reports this state. The client's own time limit ends every wait."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             said: dict[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""What a benchmark's figures depend on: the machine, and every program's version."""
+"""The machine and the versions of all programs: the figures depend on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NODE_PACKAGES = ("express", "better-sse", "mongodb")
 
 
 def describe() -> dict[str, str]:
-    """Names and values, in the order in which they are to be read."""
+    """Return names and values, in the order of the report."""
     memory = psutil.virtual_memory().total / 2**30
     facts = {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -48,7 +48,7 @@ def _processor() -> str:
 
 
 def _say(command: Sequence[str], pattern: str) -> str:
-    """What a program says about its version; empty without the program."""
+    """Return the version that a program prints; empty if the program is missing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

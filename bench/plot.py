@@ -1,4 +1,4 @@
-"""Measurements as a picture: for each scenario and server a dot, on a scale of powers of ten."""
+"""A plot of the measurements: a dot for each scenario and server, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STYLE = """
 
 
 class Scale:
-    """Powers of ten, from the one below the least value to the one above the greatest."""
+    """Return the powers of ten that enclose all values."""
 
     def __init__(self, values: list[float], left: float) -> None:
         self.first = math.floor(math.log10(min(values)))
@@ -43,12 +43,12 @@ class Scale:
         self.left = left
 
     def x(self, value: float) -> float:
-        # The room at the end is for the value beside the last dot.
+        # Leave room at the end for the label of the last dot.
         return self.left + (math.log10(value) - self.first) / (self.last - self.first) * (PANEL - 50)
 
 
 def draw(results: Results) -> str:
-    """The picture as SVG, for light and dark pages."""
+    """Return the plot as SVG, for light and dark pages."""
     there, servers = measured(results)
     scenarios = [name for name in SCENARIOS if name in there]
     height = TOP + len(scenarios) * (len(servers) + 1.5) * ROW
@@ -81,7 +81,7 @@ def draw(results: Results) -> str:
 
 
 def row(servers: list[str], scenarios: list[str], scenario: str, index: int) -> float:
-    """Where a server's row is, or with -1 the scenario's title."""
+    """Return the vertical position of a server's row; of the scenario's title with -1."""
     return TOP + scenarios.index(scenario) * (len(servers) + 1.5) * ROW + (index + 1.2) * ROW
 
 

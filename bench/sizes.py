@@ -1,4 +1,4 @@
-"""How many bytes one compression for everyone saves: the frames of real changes, as they are sent."""
+"""Measures the bytes that shared compression saves, on the frames of real changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sources.sandbox import CREATURES
 
 BATCHES = (1, 10, 100, 1000)
 
-# The article's document; the one that `--sandbox` writes; the benchmark's, with its time of insertion.
+# The documents of the article, of `--sandbox`, and of the benchmark, with the time of insertion.
 KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "article": lambda _: {"type": "crawdad"},
     "sandbox": lambda number: {
@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Documents of several kinds, in batches of several sizes."""
+    """Measure documents of several kinds in batches of several sizes."""
 
     def measure(self, server: Server, uri: str) -> dict[str, Any]:
         figures: dict[str, Any] = {"faults": {}}
@@ -48,7 +48,7 @@ class Sizes:
 
 
 async def read(uri: str, database: str) -> list[bytes]:
-    """The frames of what was just written to a database."""
+    """Return the frames of the documents just written to a database."""
     source = open_source(Settings(database=database), uri)
     frames: list[bytes] = []
     try:

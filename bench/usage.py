@@ -1,4 +1,4 @@
-"""What processes use, from the system's own books."""
+"""CPU time and memory of processes, from the operating system."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import psutil
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it has started: nginx works in children."""
+    """Return a process and all its descendants: nginx serves from child processes."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """What `utime + stime` in /proc/PID/stat say, but in nanoseconds instead of ticks of 10 ms.
+    """Return the CPU time, user and system, with a resolution of nanoseconds.
 
-    Linux has a clock for the CPU time of each process: clock_getcpuclockid(3).
+    `utime` and `stime` in /proc/PID/stat count ticks of 10 ms. Linux also has a clock for the CPU time of
+    each process: clock_getcpuclockid(3).
     """
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def user_seconds(pids: Iterable[int]) -> float:
-    """The part of it outside the kernel, to 10 ms."""
+    """Return the user CPU time, with a resolution of 10 ms."""
     return sum(psutil.Process(pid).cpu_times().user for pid in pids)
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """The proportional set size: pages that several processes share are counted once."""
+    """Return the proportional set size, which counts a page shared by several processes once."""
     total = 0
     for pid in pids:
         for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -38,7 +39,7 @@ def memory_bytes(pids: Iterable[int]) -> int:
 
 
 def settle(pids: Iterable[int], seconds: float = 30) -> None:
-    """Return when the processes have come to rest: what they still do belongs to nobody's figures."""
+    """Wait until the processes are idle, so that earlier work does not count in the next figures."""
     pids = list(pids)
     until = time.monotonic() + seconds
     quiet = 0

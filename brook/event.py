@@ -1,4 +1,4 @@
-"""What happened: the values that travel from a source to the subscribers."""
+"""Events, resets and batches: the values that travel from a source to the subscribers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brook.subscription import Subscription
 
 
 class ResetReason(enum.StrEnum):
-    """Why a client's copy of the data can no longer be trusted: the word in the frame, log and docs."""
+    """The reason why a client must read its data anew: the word in the frame, the log and the docs."""
 
     HISTORY_LOST = "history-lost"
     INVALID_ID = "invalid-id"
@@ -27,10 +27,10 @@ class ResetReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in a source's log, between two events.
+    """A position in a source's log, between two events.
 
-    `key` sorts as a string in log order. `id` is what the client carries. `exact` says that the id
-    names one event, which must exist; otherwise it names a moment.
+    `key` sorts as a string in log order. `id` is the SSE id, which the client sends back. If `exact`,
+    the id names one event, which must exist; otherwise it names a point in time.
     """
 
     key: str
@@ -44,24 +44,24 @@ class DecodedEvent(abc.ABC):
     __slots__ = ()
 
     def frame(self, subscription: Subscription) -> bytes:
-        """The event as one subscription wants it; empty if it does not match."""
+        """The frame for one subscription; empty if the event does not match."""
         return self.render(subscription) if self.matches(subscription) else b""
 
     def matches(self, subscription: Subscription) -> bool:
-        """True if a subscription asks for this event."""
+        """True if the subscription includes this event."""
         return True
 
     @abc.abstractmethod
     def render(self, subscription: Subscription) -> bytes:
-        """The frame of an event that matches; empty if there is nothing to show."""
+        """The frame of a matching event; empty if there is nothing to show."""
 
     def keys(self, path: str) -> set[Any] | None:
-        """The values that an equality on a path can find; None if the event may concern everybody."""
+        """The values at a path, for the index of equalities; None if the event may concern everybody."""
         return None
 
 
 class LogEvent(abc.ABC):
-    """Something with a place in a source's log. Frozen; raises ValueError for an id that cannot be sent."""
+    """A value with a position in a source's log. Frozen. Raises ValueError for an id that cannot be sent."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ class LogEvent(abc.ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Event(LogEvent, DecodedEvent):
-    """An event that is the same text for every subscription. Raises ValueError for a name with a line end."""
+    """An event with the same text for every subscription. Raises ValueError for a name with a line end."""
 
     id: str
     data: str = ""
@@ -111,17 +111,17 @@ class Event(LogEvent, DecodedEvent):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reset(LogEvent, DecodedEvent):
-    """The client's copy of the data can no longer be trusted. Clears the browser's id, then sets `id`.
+    """Tells a client that it must read its data anew. Clears the browser's id, then sets `id`.
 
-    The second block gives a position at once: without it, a client that was cut off between the
-    reset and the next event would come back as a new one and miss the events between.
+    The second block gives a position at once. Without it, a client that is cut off between the reset
+    and the next event would come back as a new client and miss the events between.
     """
 
     reason: ResetReason
     id: str = field(default="", kw_only=True)
     key: str = field(default="", kw_only=True)
     ns: Sequence[str] = field(default=(), kw_only=True)
-    """The collections, or the database, that it is about; empty for a reset that concerns everybody."""
+    """The collections, or the database, that the reset concerns; empty if it concerns everybody."""
     since: str | None = field(default=None, kw_only=True)
 
     @property
@@ -135,7 +135,7 @@ class Reset(LogEvent, DecodedEvent):
         return not self.ns or any(map(subscription.includes, self.ns))
 
     def render(self, subscription: Subscription) -> bytes:
-        """The reset, and the position from which the stream goes on, if it is known."""
+        """The reset, then the position from which the stream continues, if known."""
         ns = next(filter(subscription.includes, self.ns), None)
         facts = {"reason": self.reason.value, "ns": ns, "since": self.since}
         known = {name: fact for name, fact in facts.items() if fact is not None}
@@ -145,11 +145,11 @@ class Reset(LogEvent, DecodedEvent):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What arrived together and travels together.
+    """Events that arrived together and are published together.
 
-    `checkpoint` promises that every event up to it has been yielded. `recipient` addresses the batch
-    to one subscription; such a batch is not remembered. `restarted` says that the log could not be
-    followed without a gap: nothing that was before this batch can be resumed.
+    `checkpoint` promises that the source has yielded every event up to it. `recipient` addresses the
+    batch to one subscription; the history does not keep such a batch. `restarted` marks a gap in the
+    log: no position before this batch can be resumed.
     """
 
     events: tuple[LogEvent, ...] = ()

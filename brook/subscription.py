@@ -1,4 +1,4 @@
-"""What a client asked for, in a form in which equal wishes are equal values."""
+"""A client's request as a value: equal requests are equal subscriptions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the query language needs bson, and the demo must run without
+if TYPE_CHECKING:  # the query language imports bson, and the demo must run without it
     from brook.query import Fields, Filter, Key
 
 OPERATIONS = ("insert", "update", "replace", "delete")
 
 
 class Format(enum.StrEnum):
-    """What a frame's data holds."""
+    """The content of a frame's data: the document alone, or an envelope around it."""
 
     PLAIN = "plain"
     ENVELOPE = "envelope"
 
 
 class Types(enum.StrEnum):
-    """How values that JSON does not have are written."""
+    """The notation of values that JSON lacks."""
 
     JSON = "json"
     EJSON = "ejson"
@@ -30,10 +30,10 @@ class Types(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a request means. Equal subscriptions share matching, rendering and bytes.
+    """The meaning of a request. Equal subscriptions share matching, rendering and bytes.
 
-    `None` stands for everything. `recipient` is 0 for what everybody may hear; a source that plays to
-    each client alone (the demo) gives each its own number, and addresses its batches with it.
+    `None` stands for everything. `recipient` is 0 for shared events. A source that plays to each client
+    alone (the demo) gives each client a number of its own, and addresses its batches with it.
     """
 
     recipient: int = 0
@@ -46,28 +46,28 @@ class Subscription:
     types: Types = Types.JSON
     before: bool = False
     checkpoints: bool = True
-    """Whether blocks without data may be sent."""
+    """True if the client may be sent blocks without data."""
 
     @property
     def index(self) -> tuple[str, Collection[Hashable]] | None:
-        """A path and the values of which an event must have one there; None where it is not so simple."""
+        """A path and the values that an event may have there to match; None if no equality decides."""
         if self.recipient:
             return None
         if self.ids is not None:
             return "_id", self.ids
-        # Who asks for one of no values still has to hear of resets, so it cannot be found by its values.
+        # A subscription to an empty set of values is still sent resets, so its values cannot find it.
         equalities = self.filter.equalities.items() if self.filter is not None else ()
-        # The condition with the fewest values tells apart the most.
+        # The condition with the fewest values is the most selective.
         return min(filter(itemgetter(1), equalities), key=lambda condition: len(condition[1]), default=None)
 
     @property
     def size(self) -> int:
-        """Bytes that it holds on to, about: it is clients who choose how many."""
+        """Approximate bytes held. The client decides how many."""
         texts = [str(value) for _, value in self.ids or ()] + list(self.fields.names if self.fields else ())
         return 500 + sum(200 + len(text) for text in texts) + (self.filter.size if self.filter else 0)
 
     def includes(self, namespace: str) -> bool:
-        """Whether something about a collection, or a whole database, concerns this subscription."""
+        """True if the subscription includes a collection, or a collection of a database."""
         if self.namespaces is None or namespace in self.namespaces:
             return True
         return any(name.startswith(namespace + ".") for name in self.namespaces)

@@ -1,4 +1,4 @@
-"""What all handlers share: errors as problem documents, and CORS."""
+"""The base of all handlers: errors as problem documents, and CORS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handlers.cors import Cors
 
 log = logging.getLogger(__name__)
 
-# The only place where HTTP statuses are given to errors.
+# The only place that maps errors to HTTP statuses.
 STATUS = {
     "bad-request": HTTPStatus.BAD_REQUEST,
     "invalid-parameter": HTTPStatus.BAD_REQUEST,
@@ -54,16 +54,16 @@ class ProblemHandler(tornado.web.RequestHandler):
         self._cors = cors
 
     def prepare(self) -> None:
-        """Set what every answer has. Not in `set_default_headers`, which runs before `initialize`."""
+        """Set the common headers. Not in `set_default_headers`, which runs before `initialize`."""
         self._common_headers()
 
     def options(self, *_: str) -> None:
-        """A CORS preflight: "may a page of this origin send these headers?"."""
+        """Answer a CORS preflight: "may a page of this origin send these headers?"."""
         self.set_header("Access-Control-Allow-Methods", "GET, OPTIONS")
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """The error as a problem document; never a traceback."""
+        """Answer with a problem document; never with a traceback."""
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         self._common_headers()
         self.set_header("Content-Type", "application/problem+json")
@@ -84,9 +84,9 @@ class ProblemHandler(tornado.web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Faults of ours only: a client's is told to the client."""
+        """Log the server's own faults. A client's error is in its response."""
         if not isinstance(value, (ClientError, tornado.web.HTTPError)):
-            # Tornado's own line has the query in it, and that an id, and that a document's _id.
+            # Tornado's own line quotes the query, which holds an id, which holds a document's _id.
             log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
     def _common_headers(self) -> None:
@@ -97,9 +97,9 @@ class ProblemHandler(tornado.web.RequestHandler):
 
 
 class NotFoundHandler(ProblemHandler):
-    """Every path that leads nowhere."""
+    """Answers every unknown path."""
 
     def prepare(self) -> None:
-        """Whatever the method, there is nothing here."""
+        """Raise NotFound for every method."""
         super().prepare()
         raise NotFound(f"there is nothing at {self.request.path}; the events are at /stream")

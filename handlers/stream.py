@@ -31,7 +31,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 
 class StreamHandler(ProblemHandler):
-    """Opens an event stream. Lives for the request only: the list goes on with the socket."""
+    """Opens an event stream. It lives for the request only; the subscriber list keeps the socket."""
 
     def initialize(  # type: ignore[override]
         self,
@@ -58,22 +58,22 @@ class StreamHandler(ProblemHandler):
         self._watcher = watcher
 
     def prepare(self) -> None:
-        """A stream's head is not made of the headers that are set on a handler."""
+        """Set no headers: a stream's head does not use the headers of a handler."""
 
     def options(self, *_: str) -> None:
-        """A CORS preflight."""
+        """Answer a CORS preflight."""
         self._common_headers()
         super().options()
 
     def get(self, stream: str | None = None) -> None:
-        """Join the list, from now or from where the client was cut off."""
+        """Join the list, from now or from the position at which the client was cut off."""
         try:
             self.open(stream)
         except Unavailable as error:
             self._retry_later(error)
 
     def open(self, stream: str | None = None) -> None:
-        """Join the list. Raises ClientError, before anything was done, for what has to be answered."""
+        """Join the list. Raises ClientError for a bad request, before it changes anything."""
         parameters = self._parameters()
         since, reset = self._since(parameters.pop("since", ["now"]))
         subscription = self._streams.subscription(stream, parameters)
@@ -92,13 +92,13 @@ class StreamHandler(ProblemHandler):
             self._subscribers.add(subscriber, since, reset)
             self._source.joined(subscription, since)
         except BaseException:
-            # Tornado answers no more for a socket that it gave away: the client would wait for ever.
+            # Tornado no longer answers on a detached socket: the client would wait for ever.
             connection.close()
             raise
 
     def _since(self, values: list[str]) -> tuple[Position | None, Reset | None]:
-        """Where to start: the header goes before the parameter, as a browser that comes back sends
-        both. A bad header gets a reset, as any error would stop the browser for good.
+        """The position to start from. The header wins over the parameter: a browser that reconnects sends
+        both. A bad header gets a reset: an error status would stop the browser for good.
         """
         if len(values) > 1:
             raise InvalidParameter(f"the parameter 'since' is given {len(values)} times")
@@ -112,12 +112,12 @@ class StreamHandler(ProblemHandler):
             return None, Reset(ResetReason.INVALID_ID, since=header[:SINCE_CHARACTERS])
 
     def _position(self, text: str) -> Position | None:
-        """The place that `since` names: an id, a time, or now."""
+        """The position that `since` names: an id, a time, or None for now."""
         if text == "now":
             return None
         if _TIME.match(text):
             try:
-                # A plus sign in a query is a space, and nobody remembers to encode it.
+                # A query decodes a plus sign to a space, and clients often forget to encode it.
                 time = datetime.datetime.fromisoformat(text.upper().replace(" ", "+"))
             except ValueError:
                 raise InvalidParameter(f"since={text[:50]!r} is not an RFC 3339 time") from None
@@ -142,18 +142,18 @@ class StreamHandler(ProblemHandler):
         return parameters
 
     def _retry_later(self, error: Unavailable) -> None:
-        """Any status but 200 would stop a browser's EventSource for good: so this is a short stream."""
+        """Answer with a short stream: every status but 200 would stop a browser's EventSource for good."""
         self._common_headers()
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
         data = json.dumps(problem_of(error))
         frame = sse.farewell("problem", data, self._configuration.jittered_retry_ms())
-        # The client shall come to another server, if there is one: not back through this connection.
+        # The client should reach another server, if there is one, and not reuse this connection.
         self.set_header("Connection", "close")
         close_after(self.finish(frame), self.request)
 
     def _take_over(self) -> StreamConnection:
-        """Detach the socket from Tornado. From here on, this project frames the body itself."""
+        """Detach the socket from Tornado. From here on, the connection frames the body itself."""
         headers = self.request.headers
         framing = self._framings.choose(self.request.version, headers.get("Accept-Encoding", ""))
         head = self._heads.head(framing, headers.get("Origin"))

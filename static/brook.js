@@ -1,50 +1,51 @@
 /**
- * A stream of Babbling Brook, followed for as long as the page is open.
+ * A client for a stream of Babbling Brook. It follows the stream until the page closes.
  *
  *     import { Brook } from "./brook.js";
  *
  *     const brook = new Brook("stream");
  *     brook.addEventListener("message", (event) => show(JSON.parse(event.data)));
  *     brook.addEventListener("delete", (event) => remove(JSON.parse(event.data)._id));
- *     brook.addEventListener("reset", () => loadEverythingAgain());
+ *     brook.addEventListener("reset", () => reloadEverything());
  *     brook.addEventListener("statechange", () => report(brook.state, brook.why));
  *
- * The work is EventSource's: it comes back by itself after a cut, from the last event id. What it
- * does not survive is an answer other than 200, such as a proxy's 502 while the server restarts.
- * Then this asks again, with pauses that grow, and resumes from the last id that it has seen.
+ * EventSource does most of the work: it reconnects after a lost connection, from the last event id.
+ * But it gives up after any response other than 200, such as a proxy's 502 while the server restarts.
+ * This client then retries with exponential backoff, and resumes from the last id that it received.
  */
 
-// Every event of the protocol, whatever the stream's format. EventSource has no "any event".
+// All event names of the protocol, in every format. EventSource cannot listen for any event.
 const NAMES = ["message", "insert", "update", "replace", "delete", "reset", "problem", "bye"];
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
-// "Request Timeout" and "Too Many Requests" pass, as every 5xx does; any other 4xx stays as it is.
+// Client errors that are temporary, as every 5xx is: "Request Timeout" and "Too Many Requests".
 const PASSING = [408, 429];
 
 /**
- * Dispatches the stream's events as the MessageEvents that they are, and `statechange`.
+ * Dispatches the stream's events as MessageEvents, and `statechange`.
  *
- * A `reset` says that what the page holds can no longer be trusted. Two of them begin here: reason
- * `invalid-id` when the server does not know our last id, and `position-unknown` when the stream
- * was refused before any id was seen. Changes made since then may be missing.
+ * A `reset` means that the data on the page may be out of date. The client itself dispatches two of
+ * them: with the reason `invalid-id` if the server does not know the last id, and with
+ * `position-unknown` if the stream was refused before the client received an id. Both mean that
+ * changes may be missing.
  */
 export class Brook extends EventTarget {
-  /** "connecting", "live", "reconnecting", or "ended": the last is for good. */
+  /** "connecting", "live", "reconnecting", or "ended". The client leaves any state but "ended". */
   state = "connecting";
 
-  /** Why it is not live, in words; empty when there is nothing to say. */
+  /** The reason for the state, for people to read; empty if there is none. */
   why = "";
 
-  /** The id of the last event. Checkpoints, which fire nothing, show in the next event's. */
+  /** The id of the last event. A checkpoint fires no event; its id appears with the next one. */
   lastId = "";
 
   #url;
   #credentials;
   #source = null;
   #timer = 0;
-  // None before the first question: somebody waits to hear why there is no stream, and no crowd does.
+  // No pause before the first probe: a person waits for the reason, and no crowd of clients does.
   #pause = 0;
   #streams = 0;
   #missed = false;
@@ -63,7 +64,7 @@ export class Brook extends EventTarget {
     this.#connect();
   }
 
-  /** Stop for good. */
+  /** Close the stream and never reopen it. */
   close() {
     this.#end("closed by this page");
   }
@@ -74,17 +75,17 @@ export class Brook extends EventTarget {
     source.onopen = () => this.#opened();
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) this.#askAgain("the server refused the stream");
-      else if (this.state === "live") this.#enter("reconnecting", "the connection was cut");
+      else if (this.state === "live") this.#enter("reconnecting", "connection lost");
     };
     for (const name of NAMES) source.addEventListener(name, (event) => this.#receive(event));
   }
 
-  /** Browsers keep a page that was left, and its connections: six of those, and the site stands still. */
+  /** A browser may cache a page with its connections. Six of them would block all requests to the site. */
   #leave() {
     this.#left = true;
     this.#missed ||= this.#isLost();
     this.#hangUp();
-    this.#enter(this.#away(), "the page was left");
+    this.#enter(this.#away(), "disconnected when the page was left");
   }
 
   #return() {
@@ -93,7 +94,7 @@ export class Brook extends EventTarget {
     this.#connect();
   }
 
-  /** A new EventSource cannot send a Last-Event-ID, so the position goes into the address. */
+  /** A new EventSource cannot send a Last-Event-ID, so the URL carries the position. */
   #address() {
     const url = new URL(this.#url);
     if (this.lastId) url.searchParams.set("since", this.lastId);
@@ -111,23 +112,23 @@ export class Brook extends EventTarget {
     if (event.type === "reset") this.#forget();
     if (event.lastEventId) this.lastId = event.lastEventId;
     if (event.type === "problem") this.#turnedAway(parsed(event.data).detail);
-    if (event.type === "bye") this.#enter("reconnecting", `the server said goodbye: ${parsed(event.data).reason}`);
+    if (event.type === "bye") this.#enter("reconnecting", `the server closed the connection: ${parsed(event.data).reason}`);
     const { type, data, origin, lastEventId } = event;
     this.dispatchEvent(new MessageEvent(type, { data, origin, lastEventId }));
   }
 
-  /** The server cannot stream just now: what was opened was no stream after all. */
+  /** The server cannot stream now: the response was only a `problem`, so it does not count as a stream. */
   #turnedAway(why) {
     this.#streams -= 1;
     this.#missed = this.#isLost();
     this.#enter(this.#away(), why);
   }
 
-  /** EventSource has given up, and does not tell why: ask, after a pause, in a way that does. */
+  /** EventSource has given up without a reason. Probe with fetch after a pause to learn it. */
   #askAgain(why) {
     this.#missed ||= this.#isLost();
     this.#enter(this.#away(), why);
-    // Without the randomness, everybody would come back in the same instant.
+    // Without the random factor, all clients would return at once.
     this.#timer = setTimeout(() => this.#probe(), this.#pause * (0.5 + Math.random() / 2));
     this.#pause = Math.min(Math.max(2 * this.#pause, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
   }
@@ -145,7 +146,7 @@ export class Brook extends EventTarget {
       const problem = isStream ? {} : parsed(await response.text());
       if (this.#isWaiting()) this.#answered(response, isStream, problem);
     } catch {
-      if (this.#isWaiting()) this.#askAgain("the server cannot be reached");
+      if (this.#isWaiting()) this.#askAgain("the server is unreachable");
     } finally {
       abort.abort();
     }
@@ -161,7 +162,7 @@ export class Brook extends EventTarget {
     } else if (status >= 400 && status < 500 && !PASSING.includes(status)) {
       this.#end(why);
     } else {
-      this.#askAgain(ok ? "what answers here is no event stream" : why);
+      this.#askAgain(ok ? "the response is not an event stream" : why);
     }
   }
 
@@ -169,7 +170,7 @@ export class Brook extends EventTarget {
     return this.state !== "ended" && !this.#left;
   }
 
-  /** There was a stream, and nothing to resume it from. */
+  /** True if there was a stream, but no position to resume it from. */
   #isLost() {
     const since = this.#url.searchParams.get("since") ?? "now";
     return this.#streams > 0 && !this.lastId && since === "now";
@@ -180,7 +181,7 @@ export class Brook extends EventTarget {
     this.dispatchEvent(new MessageEvent("reset", { data: JSON.stringify({ reason, since }) }));
   }
 
-  /** No position from before a reset may be asked for again. */
+  /** Drop every position from before a reset: the client must not resume from it. */
   #forget() {
     this.lastId = "";
     this.#missed = false;
@@ -193,7 +194,7 @@ export class Brook extends EventTarget {
     this.#enter("ended", why);
   }
 
-  /** Also a question that has no answer yet: it holds a connection, and a browser has six for a site. */
+  /** Also aborts a pending probe: it holds one of the six connections that a browser has for a site. */
   #hangUp() {
     clearTimeout(this.#timer);
     this.#probing?.abort();

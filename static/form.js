@@ -1,13 +1,13 @@
-/** The form: what to ask the stream for, and the same as a link and as a command. */
+/** The form: the parameters of the stream, and the link and the command for the same stream. */
 
-// What the form has a field for. `stream` is the page's own word: its value becomes part of the path.
+// The parameters with a form field. The page alone uses `stream`: its value becomes part of the path.
 const NAMES = ["stream", "filter", "fields", "format"];
 
 const COPIED_MS = 3_000;
 
 const $ = (id) => document.getElementById(id);
 
-/** The stream that the page's query stands for: `?stream=orders&ops=delete` is `stream/orders?ops=delete`. */
+/** The URL of the stream for the page's query: `?stream=orders&ops=delete` is `stream/orders?ops=delete`. */
 export function streamOf(query) {
   const wishes = new URLSearchParams(query);
   const name = wishes.get("stream");
@@ -17,7 +17,7 @@ export function streamOf(query) {
   return url;
 }
 
-/** The command that follows a stream, in words that a shell leaves as they are. */
+/** The shell command that follows a stream, with quoted arguments. */
 export function commandFor(url) {
   const words = ["curl", "-N", ...(url.search ? ["-G"] : []), url.origin + url.pathname];
   for (const [name, value] of url.searchParams) {
@@ -26,7 +26,7 @@ export function commandFor(url) {
   return words.map(quoted).join(" ");
 }
 
-/** Fill in the form from the page's address. `connect` is called with the stream whenever it is sent. */
+/** Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. */
 export function setUp(connect) {
   const form = $("wishes");
   const asked = new URLSearchParams(location.search);
@@ -54,18 +54,18 @@ export function setUp(connect) {
   }
 }
 
-/** Say beside the form why the server does not give what was asked for; nothing, once it does. */
+/** Show the reason for a refused stream beside the form; an empty string clears it. */
 export function refuse(why) {
   $("refusal").textContent = why;
   if (why) $("choose").open = true;
 }
 
-/** The page's own query, with what the form says in place of what it said of it. */
+/** The page's query, with the parameters of the form replaced by the form's values. */
 function wishesOf(form) {
   const wishes = new URLSearchParams(location.search);
   for (const name of NAMES) {
     const text = form.elements[name].value.trim();
-    // People put a space after a comma; a field's name hardly begins with one.
+    // People type a space after a comma; hardly any field name starts with one.
     const value = name === "fields" ? text.replace(/\s*,\s*/g, ",") : text;
     if (value) wishes.set(name, value);
     else wishes.delete(name);
@@ -73,13 +73,13 @@ function wishesOf(form) {
   return wishes;
 }
 
-/** What the form says now, before it is sent. */
+/** Show the command and the link for the current values of the form. */
 function show(wishes) {
   $("command").textContent = commandFor(streamOf(wishes));
   $("link").href = linkOf(wishes);
 }
 
-/** What was sent, also what the form has no field for. */
+/** Show a summary of the submitted parameters, including parameters without a form field. */
 function sum(wishes) {
   $("chosen").textContent = [...wishes].map((pair) => pair.join("=")).join("  ");
 }
@@ -96,7 +96,7 @@ async function copy() {
   try {
     await navigator.clipboard.writeText(command.textContent);
   } catch {
-    // There is no clipboard for a page that came over plain HTTP from elsewhere: the old way.
+    // Browsers deny the clipboard to a page loaded over plain HTTP from another host: use execCommand.
     getSelection().selectAllChildren(command);
     copied = document.execCommand("copy");
   }
@@ -104,7 +104,7 @@ async function copy() {
   setTimeout(() => ($("copied").textContent = ""), COPIED_MS);
 }
 
-/** Nothing is special to a shell between single quotes, but the quote itself. */
+/** Quote a word for a shell. Between single quotes, only the quote itself is special. */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

@@ -1,19 +1,19 @@
-/** The page: what the stream brings, as a list, and how the connection is. */
+/** The page: a list of the events of the stream, and the state of the connection. */
 
 import { Brook } from "./brook.js";
 import { refuse, setUp, streamOf } from "./form.js";
 
-// As many as somebody may still scroll through, in as much text as a phone may still lay out.
+// Limits of the list: events that a person may still scroll through, and text that a phone can lay out.
 const KEPT = 200;
 const KEPT_CHARACTERS = 2_000_000;
 
-// Beyond this, a text is too long to be read closely, and a node for every comma would cost too much.
+// Nobody reads a longer text closely, and a node for each of its commas would cost too much.
 const BREAKABLE_CHARACTERS = 2_000;
 
-// A screen reader is told of new events at most this often: it could not keep up with each.
+// Minimum interval between announcements: a screen reader could not keep up with each event.
 const ANNOUNCE_MS = 5_000;
 
-// Which number above the list counts it: an envelope's event is named after its operation.
+// The counter above the list, by event name. In envelope format, events are named after operations.
 const COUNTED = {
   message: "message",
   insert: "message",
@@ -31,14 +31,14 @@ const STATES = {
 };
 
 const RESETS = {
-  "history-lost": () => "Changes were missed: the log no longer reaches back to where this page was.",
-  "invalid-id": () => "This server does not know the place where this page left off.",
-  "position-unknown": () => "The connection was lost before there was a place to resume from: changes may be missing.",
+  "history-lost": () => "Changes were missed: the log no longer reaches back to the last event of this page.",
+  "invalid-id": () => "The server does not know the last event id of this page.",
+  "position-unknown": () => "The connection was lost before the first event id arrived; changes may be missing.",
   "collection-dropped": (ns) => `The collection ${ns} was dropped.`,
   "collection-renamed": (ns) => `The collection ${ns} was renamed.`,
   "database-dropped": (ns) => `The database ${ns} was dropped.`,
-  "oversized-event": (ns) => `A change in ${ns} was too large to be sent.`,
-  "unreadable-event": () => "A change could not be read, and was skipped.",
+  "oversized-event": (ns) => `A change in ${ns} was too large to send.`,
+  "unreadable-event": () => "An unreadable change was skipped.",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -56,11 +56,11 @@ let brook = null;
 let listening = new AbortController();
 
 setUp(connect);
-// What the page's own address asks for, the stream is asked for: /?since=... and the like.
+// The page passes its own query, such as /?since=..., to the stream.
 connect(streamOf(location.search));
 $("pause").addEventListener("click", () => pauseOrGoOn(!paused));
 
-/** Follow a stream, in place of the one before, whose events are no part of it. */
+/** Follow a stream instead of the previous one, and clear the previous events. */
 function connect(url) {
   listening.abort();
   listening = new AbortController();
@@ -84,7 +84,7 @@ function clear() {
   pauseOrGoOn(false);
 }
 
-/** An event has come: it is drawn with all others of the same frame, however many these are. */
+/** Queue an event. The next animation frame draws all queued events at once. */
 function take(kind, text) {
   counts[COUNTED[kind]] += 1;
   pending.push({ kind, text, time: new Date() });
@@ -103,7 +103,7 @@ function draw() {
     $("last-id").textContent = $("last-id").title = brook?.lastId || "none";
     $("last-id-hint").hidden = !brook?.lastId;
     if (paused) {
-      $("pause").textContent = heldBack ? `Go on (${heldBack} new)` : "Go on";
+      $("pause").textContent = heldBack ? `Resume (${heldBack} new)` : "Resume";
     } else {
       append(pending);
       pending = [];
@@ -111,7 +111,7 @@ function draw() {
   });
 }
 
-/** Later events come later in the document; the style puts them on top. */
+/** Append events in document order; the style sheet shows the newest on top. */
 function append(events) {
   $("events").append(...events.map(item));
   for (const { text } of events) {
@@ -125,7 +125,7 @@ function append(events) {
   $("empty").hidden = lengths.length > 0;
 }
 
-/** Only ever as text: what a document holds, a stranger may have written. */
+/** Build a list item from text, never from HTML: strangers may have written the document. */
 function item({ kind, text, time }) {
   const label = document.createElement("b");
   label.textContent = `${kind}: `;
@@ -136,7 +136,7 @@ function item({ kind, text, time }) {
   return li;
 }
 
-/** Compact JSON has no spaces at which a line could end: let it end after a comma. */
+/** Allow a line break after each comma: compact JSON has no spaces to break at. */
 function breakable(text) {
   if (text.length > BREAKABLE_CHARACTERS) return [text];
   return text.split(/(?<=,)/).flatMap((part) => [part, document.createElement("wbr")]);
@@ -147,11 +147,11 @@ function resetText(data) {
   try {
     facts = JSON.parse(data);
   } catch {
-    // Whatever it says, it is a reset.
+    // The event is a reset even if its data is not JSON.
   }
   const { reason = "unknown", ns = "" } = facts;
-  const what = Object.hasOwn(RESETS, reason) ? RESETS[reason](ns) : "The stream has a gap.";
-  return `${what} What came before may be out of date. (${reason})`;
+  const sentence = Object.hasOwn(RESETS, reason) ? RESETS[reason](ns) : "The stream has a gap.";
+  return `${sentence} Earlier data may be out of date. (${reason})`;
 }
 
 function showState() {
@@ -165,7 +165,7 @@ function showState() {
 function pauseOrGoOn(pause) {
   paused = pause;
   heldBack = 0;
-  $("pause").textContent = paused ? "Go on" : "Pause";
+  $("pause").textContent = paused ? "Resume" : "Pause";
   draw();
 }
 

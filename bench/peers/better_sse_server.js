@@ -1,4 +1,4 @@
-// better-sse, as its own guide builds a channel: a session for each client, one broadcast for a change.
+// better-sse, with a channel as in its guide: a session for each client, a broadcast for each change.
 
 const { createChannel, createSession } = require('better-sse')
 const express = require('express')

@@ -1,4 +1,4 @@
-"""Brings the changes to a server that has no driver of its own: the floor, or nchan."""
+"""Forwards changes to a server without a MongoDB driver: the floor or nchan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Change = dict[str, Any]
 
 
 def pipe(changes: list[Change]) -> None:
-    """To the floor, which reads our output: the whole batch in one piece, with our own frames."""
+    """Write each batch, rendered as frames, in one piece to the output, which the floor reads."""
     frames = [f"id: {change['_id']['_data']}\ndata: {document(change)}\n\n" for change in changes]
     body = "".join(frames).encode()
     sys.stdout.buffer.write(struct.pack("=I", len(body)) + body)
@@ -25,7 +25,7 @@ def pipe(changes: list[Change]) -> None:
 
 
 def post(changes: list[Change], nchan: HTTPConnection) -> None:
-    """To nchan: each change in a request of its own, over one connection. It makes its own ids."""
+    """Post each change to nchan in its own request, over one connection. nchan creates the event ids."""
     for change in changes:
         nchan.request("POST", "/publish", document(change).encode())
         answer = nchan.getresponse()
@@ -39,7 +39,7 @@ def document(change: Change) -> str:
 
 
 def connect(port: int) -> HTTPConnection:
-    """A connection to nginx, which may still be starting."""
+    """Connect to nginx, which may still be starting."""
     nchan = HTTPConnection("127.0.0.1", port)
     for _ in range(100):
         try:

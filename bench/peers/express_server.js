@@ -1,5 +1,5 @@
-// How such a server is usually written in Express: one EventEmitter, and a listener for each client
-// that makes its frame and writes it. Kinder than most: it logs nothing, and takes its listeners off.
+// The usual server in Express: an EventEmitter, and a listener for each client that renders the frame
+// and writes it. Better than most: it logs nothing and removes its listeners.
 
 const { EventEmitter } = require('node:events')
 const express = require('express')

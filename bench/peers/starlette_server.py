@@ -1,4 +1,4 @@
-"""sse-starlette in uvicorn: a queue for each client, as its own examples broadcast."""
+"""sse-starlette in uvicorn: a queue for each client, as in its own broadcast examples."""
 
 from __future__ import annotations
 

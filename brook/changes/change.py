@@ -1,4 +1,4 @@
-"""A change of a document in MongoDB, kept as the BSON it came in and decoded when somebody listens."""
+"""A change of a document in MongoDB: kept as the BSON of the change stream, decoded when a client listens."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from brook.subscription import Format, Subscription, Types
 
 log = logging.getLogger(__name__)
 
-# The renderings of one change that are kept while it is decoded. Clients choose which there are: without a
-# bound, a few thousand lists of fields would be as many copies, and twelve of 16 MB took 2 GB.
+# Number of renderings that one decoded change keeps. Clients choose the lists of fields: without a bound, a
+# few thousand lists would be as many copies, and twelve copies of 16 MB took 2 GB.
 MAX_RENDERINGS = 16
 MAX_RENDERING_CHARACTERS = 1_000_000
 
@@ -37,18 +37,18 @@ class Change(LogEvent):
         return len(self.raw) + len(self.id)
 
     def decode(self) -> DecodedEvent:
-        """The change, decoded; a reset in the place of one that cannot be."""
+        """The change, decoded; a reset if it cannot be decoded."""
         try:
             return DecodedChange(self)
         except InvalidBSON as error:
-            # MongoDB keeps what careless programs wrote. It must not end the stream for everybody.
+            # MongoDB stores malformed BSON from careless programs. One such document must not end the feed.
             log.warning("a change cannot be read (%s): every client is reset", error)
             before = resume_token.just_before(resume_token.cluster_time(self.id))
             return Reset(ResetReason.UNREADABLE_EVENT, id=resume_token.checkpoint(before).id, key=self.key)
 
 
 class DecodedChange(DecodedEvent):
-    """A decoded change. Shared by all subscriptions of a batch: what two of them need is made once."""
+    """A decoded change. All subscriptions of a batch share it, and with it each rendering."""
 
     __slots__ = ("_change", "_id", "_rendered", "document", "operation")
 
@@ -57,18 +57,18 @@ class DecodedChange(DecodedEvent):
         self._id = change.id
         self._rendered: dict[tuple[Format, Types, Fields | None, bool], str] = {}
         self.operation = change.operation
-        # What a filter is asked about: the document after the change, or the one that was deleted.
+        # The document that filters read: the one after the change, or the deleted one.
         key = "fullDocumentBeforeChange" if change.operation == "delete" else "fullDocument"
         self.document: documents.Document | None = self._change.get(key)
 
     @property
     def namespace(self) -> str:
-        """Database and collection."""
+        """Database and collection, joined by a dot."""
         ns = self._change["ns"]
         return f"{ns['db']}.{ns['coll']}"
 
     def keys(self, path: str) -> set[Any]:
-        """What an equality on a path may look for. Of a deleted document at least its key is known."""
+        """The values at a path. For a deleted document without a pre-image, only `_id` is known."""
         known = self.document
         if known is None and path.partition(".")[0] == "_id":
             known = self._change["documentKey"]
@@ -86,7 +86,7 @@ class DecodedChange(DecodedEvent):
             return True
         if self.document is not None:
             return subscription.filter.matches(self.document)
-        # Only the key is known of a delete without a pre-image, and of an update whose document is gone.
+        # A delete without a pre-image, and an update of a document that is already gone, have only the key.
         return subscription.filter.only_about_id and subscription.filter.matches(key)
 
     def render(self, subscription: Subscription) -> bytes:
@@ -111,7 +111,7 @@ class DecodedChange(DecodedEvent):
             return write(self._envelope(subscription))
         if self.operation == "delete":
             return write({"_id": self._change["documentKey"]["_id"]})
-        # An update whose document is already gone sends nothing: its delete follows.
+        # An update of a document that is already gone sends nothing: the delete follows.
         return "" if self.document is None else write(_part(self.document, subscription.fields))
 
     def _envelope(self, subscription: Subscription) -> documents.Document:
@@ -139,7 +139,7 @@ def _part(document: documents.Document, fields: Fields | None) -> documents.Docu
 
 
 def _changed(description: documents.Document, fields: Fields | None) -> documents.Document:
-    """What an update did, without what the client does not want to see."""
+    """An update's changes, limited to the fields that the subscription shows."""
     values, unset = description["updatedFields"], description["removedFields"]
     truncated = description.get("truncatedArrays", [])
     if fields is not None:
@@ -150,7 +150,7 @@ def _changed(description: documents.Document, fields: Fields | None) -> document
 
 
 def _time(change: documents.Document) -> datetime.datetime:
-    """When it happened: servers before 6.0 tell only the second."""
+    """Time of the change. Servers before 6.0 give only the second."""
     if "wallTime" in change:
         wall: datetime.datetime = change["wallTime"]
         return wall

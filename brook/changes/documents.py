@@ -18,13 +18,13 @@ from bson.raw_bson import RawBSONDocument
 
 Document = dict[str, Any]
 
-# A document that a reader cannot represent must still be shown: strings that are not UTF-8 get
-# replacement characters, dates beyond Python's years stay numbers.
+# A document must be shown even if Python cannot represent a value: strings that are not UTF-8 get
+# replacement characters, and dates outside Python's range of years stay numbers.
 _CODEC: CodecOptions[Document] = CodecOptions(
     document_class=dict,
     tz_aware=True,
     tzinfo=datetime.UTC,
-    # Any other would refuse the whole document for a UUID of the wrong length, which MongoDB takes.
+    # Every other choice refuses the whole document for a UUID of the wrong length, which MongoDB accepts.
     uuid_representation=UuidRepresentation.UNSPECIFIED,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -46,8 +46,8 @@ _LARGEST_EXACT = 2**53
 
 def decode(raw: bytes) -> Document:
     """A BSON document as Python values; keys keep their order."""
-    # The driver makes a DBRef of an object with `$ref` and `$id`, even of a whole document: no dict, and with
-    # an attribute for whatever its fields are called.
+    # The driver turns an object with `$ref` and `$id`, even a whole document, into a DBRef. A DBRef is not a
+    # dict, and has an attribute for each of its fields.
     if b"$ref\0" in raw:
         return {name: _as_dicts(value) for name, value in RawBSONDocument(raw, _LAZY_CODEC).items()}
     return bson_decode(raw, _CODEC)
@@ -59,12 +59,12 @@ def to_json(document: Document) -> str:
 
 
 def to_ejson(document: Document) -> str:
-    """A document as compact relaxed Extended JSON (v2), which loses nothing."""
+    """A document as compact relaxed Extended JSON (v2), without loss."""
     return json_util.dumps(document, json_options=_RELAXED, separators=(",", ":"), ensure_ascii=False)
 
 
 def rfc3339(time: datetime.datetime) -> str:
-    """A moment in UTC, with milliseconds: all that BSON keeps."""
+    """A time in UTC, with milliseconds: BSON keeps no more."""
     return f"{time:%Y-%m-%dT%H:%M:%S}".zfill(19) + f".{time.microsecond // 1000:03d}Z"
 
 
@@ -80,7 +80,7 @@ def _as_dicts(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The JSON value for one that JSON does not have."""
+    """The JSON value for a BSON value that JSON lacks."""
     match value:
         case ObjectId() | Decimal128() | UUID():
             return str(value)
@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
             return {"t": value.time, "i": value.inc}
         case Code():
             return str(value) if value.scope is None else {"code": str(value), "scope": dict(value.scope)}
-        case DBRef():  # a DBPointer, which the driver reads like this
+        case DBRef():  # the driver reads a DBPointer as a DBRef
             return dict(value.as_doc())
         case MinKey():
             return "MinKey"

@@ -1,8 +1,8 @@
-"""Positions in MongoDB's log: what a resume token says of its place, and the checkpoints between.
+"""Positions in MongoDB's log: resume tokens, and the checkpoints between them.
 
 A token's `_data` is a hexadecimal KeyString: the byte 0x82 for a timestamp, then the cluster time as
-four bytes of seconds and four of increment, big-endian, then what tells apart events of one time. So
-tokens sort as strings in log order (mongo's `ResumeToken` and `KeyString` sources).
+four bytes of seconds and four of increment, big-endian, then bytes that tell apart events of one time.
+So tokens sort as strings in log order (mongo's `ResumeToken` and `KeyString` sources).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ClusterTime = tuple[int, int]
 
 
 def position(id: str) -> Position:
-    """The place that an id names: a token's event, or a checkpoint. Raises InvalidId."""
+    """The position that an id names: a token's event, or a checkpoint. Raises InvalidId."""
     if _TOKEN.fullmatch(id):
         return Position(id, id)
     if match := _CHECKPOINT.fullmatch(id):
@@ -32,10 +32,10 @@ def position(id: str) -> Position:
 
 
 def checkpoint(time: ClusterTime) -> Position:
-    """The moment after everything with this cluster time.
+    """The position after every event with this cluster time.
 
-    Its key is the tokens' common beginning and a character above every digit, so that it sorts after
-    all tokens of that time and before those of the next.
+    Its key is the common prefix of the tokens and a character above every digit. So it sorts after
+    all tokens of this time and before the tokens of the next.
     """
     seconds, increment = time
     return Position(f"82{seconds:08X}{increment:08X}~", f"t{seconds}.{increment}", exact=False)
@@ -59,14 +59,14 @@ def just_after(time: ClusterTime) -> ClusterTime:
 
 
 def same_time(one: str, other: str) -> bool:
-    """Whether two tokens have the same cluster time."""
+    """True if two tokens have the same cluster time."""
     return one[:18] == other[:18]
 
 
 def start(after: Position) -> ClusterTime:
-    """The cluster time from which to read what comes after a position.
+    """The cluster time from which to read the events after a position.
 
-    For an event's position it is the event's own: there may be more of its transaction.
+    For an event's position it is the event's own time: more events of its transaction may follow.
     """
     time = cluster_time(after.key)
     return just_after(time) if after.key.endswith("~") else time

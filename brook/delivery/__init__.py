@@ -1,1 +1,1 @@
-"""The way from a batch of events to the sockets. Only replay and keeper ever await."""
+"""From a batch of events to the sockets: subscribers, groups, history, replay and keep-alives."""

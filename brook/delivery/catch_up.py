@@ -1,4 +1,4 @@
-"""The protocols around a subscriber that cannot be served from memory, or whose coming and going matters."""
+"""The protocols between the subscriber list, the replay of the log, and observers."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from brook.event import Reset
 
 
 class Delivery(Protocol):
-    """What a catch-up may do with a subscriber that it took. `SubscriberList` is one."""
+    """The operations on a subscriber that a catch-up has taken. `SubscriberList` implements it."""
 
     def send(self, subscriber: Subscriber, data: bytes) -> None:
-        """Write frames, or queue them. A subscriber over its bound is said goodbye to, and forgotten."""
+        """Write frames, or queue them. A subscriber over its bound is sent a goodbye and forgotten."""
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
-        """Take a subscriber back: to read on from the history, or to go live after a reset."""
+        """Take a subscriber back. It reads on from the history; with a reset it goes live."""
 
     def cut(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """Close a connection without a word; the client will come back with its last id."""
+        """Close a connection without a goodbye. The client reconnects with its last id."""
 
 
 class CatchUp(Protocol):
-    """Brings a subscriber from its position up to the history. `Replayer` is one."""
+    """Brings a subscriber from its position up to the history. `Replayer` implements it."""
 
     def take(self, subscriber: Subscriber, delivery: Delivery) -> None:
-        """Take a subscriber in state REPLAYING, until it is given back or forgotten. Never awaits."""
+        """Take a subscriber in state REPLAYING. Keep it until `take_back` or `forget`. Never awaits."""
 
     def forget(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that has left. Harmless if it was given back already."""
+        """Forget a subscriber that has left. Does nothing if it was given back already."""
 
 
 class Observer(Protocol):
-    """Is told of subscribers that come and go, once each. Must not raise."""
+    """Is told once when a subscriber joins, and once when it leaves. Must not raise."""
 
     def joined(self, subscriber: Subscriber) -> None:
         """A subscriber was added to the list."""
 
     def left(self, subscriber: Subscriber) -> None:
-        """A subscriber has left; `close_reason` says why."""
+        """A subscriber has left; `close_reason` has the reason."""

@@ -1,4 +1,4 @@
-"""What the core asks of a way out. `handlers/connection.py` and `handlers/framing.py` are the real ones."""
+"""The protocols of a client's connection, implemented in `handlers/connection.py` and `framing.py`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Buffer = bytes | memoryview
 
 
 class Socket(Protocol):
-    """The operating system's end of a connection."""
+    """The operating system's socket of a connection."""
 
     def send(self, data: Buffer, /) -> int:
-        """Write without waiting; return the number of bytes taken. Raises OSError if none were."""
+        """Write without waiting; return the number of bytes taken. Raises OSError if it takes none."""
 
 
 class Framing(Protocol):
-    """How a body is put on the wire. Hashable: connections with equal framings are sent the same bytes."""
+    """The encoding of a body on the wire. Hashable: connections with equal framings share the same bytes."""
 
     @property
     def end(self) -> bytes:
@@ -35,16 +35,16 @@ class Connection(Protocol):
     @property
     def socket(self) -> Socket:
         """The raw socket. Use it only after `send` has written the response head, and while nothing is
-        unsent: bytes would precede the head, or overtake what is queued.
+        unsent: otherwise bytes would precede the head, or overtake queued ones.
         """
 
     def send(self, data: Buffer) -> Buffer | None:
-        """Write what the socket takes. Returns None if it took everything. Otherwise returns the part
-        that the caller must keep, and calls `Subscriber.drained` once the socket has room again.
+        """Write as much as the socket takes. Returns None if it took everything. Otherwise returns the part
+        that the caller must keep, and calls back `drained` when the socket has room again.
         """
 
     def close(self) -> None:
-        """Close the socket. The list's `remove` is called back for it."""
+        """Close the socket. The connection calls the list's `remove`."""
 
     def abort(self) -> None:
-        """Close the socket and lose what it has not sent. `remove` is called back likewise."""
+        """Close the socket and discard its unsent bytes. The connection calls the list's `remove`."""

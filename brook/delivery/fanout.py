@@ -11,7 +11,7 @@ from brook.event import Position
 class Fanout:
     """The subscribers of a group that have equal framings.
 
-    Figures are kept once for all of them: a delivery leaves no trace but the write.
+    The fan-out counts events and bytes for all of them: a delivery does no work per subscriber but the write.
     """
 
     __slots__ = ("_highest_joined", "busy", "bytes", "events", "framing", "idle", "seen", "sent_at")
@@ -21,11 +21,11 @@ class Fanout:
         self.idle: dict[Subscriber, Socket] = {}
         """Subscribers with an empty queue, each with its socket."""
         self.busy: dict[Subscriber, None] = {}
-        """Subscribers whose socket is full."""
+        """Subscribers with a full socket."""
         self.sent_at = now
         """Time of the last send to all."""
         self.seen = seen
-        """Key of the last event or checkpoint that was sent to all."""
+        """Key of the last event or checkpoint sent to all."""
         self._highest_joined = seen
         """The highest key that a subscriber had seen when it joined."""
         self.events = 0
@@ -35,19 +35,19 @@ class Fanout:
         return len(self.idle) + len(self.busy)
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add a subscriber. Nothing that was sent before counts for it; `remove` adds what was sent since."""
+        """Add a subscriber. Subtracts the counts so far; `remove` adds the counts at that time."""
         self.refile(subscriber)
         self._highest_joined = max(self._highest_joined, subscriber.seen)
         subscriber.count(-self.events, -self.bytes)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber, and give it its figures."""
+        """Remove a subscriber, and add its share of the counts to its own."""
         self.idle.pop(subscriber, None)
         self.busy.pop(subscriber, None)
         subscriber.count(self.events, self.bytes)
 
     def refile(self, subscriber: Subscriber) -> None:
-        """Move a subscriber to the idle or the busy ones, as it has become."""
+        """Put a subscriber among the idle or the busy ones, by its `waiting`."""
         if subscriber.waiting:
             self.idle.pop(subscriber, None)
             self.busy[subscriber] = None
@@ -56,12 +56,12 @@ class Fanout:
             self.idle[subscriber] = subscriber.connection.socket
 
     def note(self, events: int, key: str) -> None:
-        """Count the events that are about to be sent to all; `key` is the last one's."""
+        """Count events that are about to be sent to all; `key` is the key of the last one."""
         self.events += events
         self.seen = key
 
     def keep_alive(self, checkpoint: Position | None) -> bytes:
-        """The frame for the idle after a silence: the checkpoint if it moves them forward, else a comment."""
+        """The keep-alive for the idle: the checkpoint if it moves them forward, else a comment."""
         frame = sse.KEEP_ALIVE
         # Never move a subscriber backwards, including one that joined at a later position.
         if checkpoint is not None and checkpoint.key > self.seen and checkpoint.key >= self._highest_joined:
@@ -75,26 +75,25 @@ class Fanout:
     def send(self, data: bytes, now: float) -> list[tuple[Subscriber, Buffer]]:
         """Write the same bytes to each idle subscriber. A server spends most of its time here.
 
-        Returns the subscribers whose sockets did not take all of it, each with the rest. They are busy
-        from now on: see `refile`.
+        Returns the subscribers with unsent bytes, each with those bytes. The caller must `refile` them.
         """
         self.sent_at = now
         size = len(data)
         unfinished: list[tuple[int, int]] = []
-        # Only the sockets are touched. Fetching each one's subscriber and a bound method from memory, too,
-        # made a delivery to ten thousand clients 8 % dearer.
+        # Touch only the sockets. Reading each subscriber and a bound method from memory as well made a
+        # delivery to ten thousand clients 8 % slower.
         for place, socket in enumerate(self.idle.values()):
             try:
                 sent = socket.send(data)
             except OSError:
-                sent = 0  # full or closed: the write of the rest finds out which
+                sent = 0  # full or closed: the write of the rest tells which
             if sent != size:
                 unfinished.append((place, sent))
         subscribers = list(self.idle) if unfinished else []
         return [(subscribers[place], memoryview(data)[sent:]) for place, sent in unfinished]
 
     def queue(self, data: bytes) -> list[Subscriber]:
-        """Queue the same bytes for each busy subscriber. Returns each that is over its bound."""
+        """Queue the same bytes for each busy subscriber. Returns the subscribers over their bound."""
         for subscriber in self.busy:
             subscriber.enqueue(data)
         return [subscriber for subscriber in self.busy if subscriber.over_bound]

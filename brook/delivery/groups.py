@@ -1,4 +1,4 @@
-"""The live subscribers by subscription, and the indexes that find the groups an event may concern."""
+"""The live subscribers by subscription, and an index from an event to the groups that it may concern."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Group:
 class Groups:
     """All groups with a live subscriber.
 
-    A subscription with an equality on a field is found by its values. So the cost of a change grows with
-    the number of groups that it concerns, not with the number of groups.
+    The index finds a subscription with an equality by the equality's values. So the cost of a change
+    grows with the number of groups that it concerns, not with the number of groups.
     """
 
     def __init__(self, view_of: Callable[[Subscription], View]) -> None:
         self._view_of = view_of
         self._groups: dict[Subscription, Group] = {}
         self._scanned: dict[int, dict[Group, None]] = {}
-        """Groups without an equality, by recipient: every event is matched for them."""
+        """Groups without an equality, by recipient. Every event is matched against each of them."""
         self._indexed: dict[str, dict[Hashable, dict[Group, None]]] = {}
-        """Groups with an equality: by the path of the field, and its values."""
+        """Groups with an equality, by path and value."""
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -50,24 +50,24 @@ class Groups:
 
     @property
     def index_entries(self) -> int:
-        """Number of places at which groups are found; 0 when there are no groups."""
+        """Number of entries in both tables; 0 if there are no groups."""
         scanned = sum(map(len, self._scanned.values()))
         return scanned + sum(len(groups) for values in self._indexed.values() for groups in values.values())
 
     def fanout_of(self, subscriber: Subscriber) -> Fanout:
-        """The fan-out that a live subscriber belongs to."""
+        """The fan-out of a live subscriber."""
         return self._groups[subscriber.subscription].fanouts[subscriber.connection.framing]
 
     def deliveries(
         self, recipient: int, events: Sequence[DecodedEvent]
     ) -> Iterator[tuple[Group, list[bytes]]]:
-        """The frames of a batch for each group that it concerns, rendered once a group.
+        """The frames of a batch for each group that it concerns, rendered once per group.
 
-        Each group is rendered when its turn comes: the frames for thousands of groups together would be
-        thousands of times the batch.
+        Each group is rendered in its turn: the frames of thousands of groups together would be thousands
+        of times the batch.
         """
         for group, candidates in self._candidates(recipient, events).items():
-            # The caller may have waited between two groups, and everyone in this one may have left.
+            # The caller may await between two groups, and every subscriber of this group may have left.
             if group.fanouts and (frames := group.view.frames(candidates)):
                 yield group, frames
 
@@ -119,7 +119,7 @@ class Groups:
         return found
 
     def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
-        """The dicts that hold a group: one for each value of its equality, or one of the scanned."""
+        """The dicts that hold a group: one for each value of its equality, or one in `_scanned`."""
         if subscription.index is None:
             return [self._scanned.setdefault(subscription.recipient, {})]
         path, values = subscription.index
@@ -127,7 +127,7 @@ class Groups:
         return [by_value.setdefault(value, {}) for value in values]
 
     def _forget(self, group: Group) -> None:
-        """Remove a group, and every dict that is empty without it: clients choose the values."""
+        """Remove a group, and every dict that it leaves empty: clients choose the values."""
         subscription = group.subscription
         del self._groups[subscription]
         for place in self._places(subscription):

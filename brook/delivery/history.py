@@ -1,4 +1,4 @@
-"""Recent events, bounded by bytes and by age, from which a client that comes back is served."""
+"""Recent events, bounded by bytes and by age. A client that reconnects is served from them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from brook.event import DecodedEvent, LogEvent, Position
 from brook.subscription import Subscription
 
-# A block is what one read returns, and what is rendered and evicted at a time: large enough that a
-# client thousands of events behind needs a few writes, small enough to go into a socket's buffer.
+# One read returns a block; a block is rendered and evicted as a whole. It is large enough that a client
+# thousands of events behind needs only a few writes, and small enough to fit into a socket's buffer.
 BLOCK_BYTES = 64 * 1024
 BLOCK_EVENTS = 256
 
-# A block is forgotten when its newest event is too old: by then its oldest one is over the age by at
-# most this part of it.
+# A block is evicted when its newest event is too old. Its oldest event exceeds the age by at most the age
+# divided by this number.
 BLOCKS_PER_AGE = 10
 
-# What an event costs beyond its payload: the objects that hold it (measured with tracemalloc).
+# Cost of an event beyond its payload: the objects that hold it (measured with tracemalloc).
 EVENT_OVERHEAD_BYTES = 400
 
-
-# Blocks that are kept decoded: clients that return together read the same ones, with different wishes.
+# Number of blocks kept decoded: clients that reconnect together read the same blocks, with different
+# subscriptions.
 DECODED_BLOCKS = 4
 
 
@@ -33,19 +33,19 @@ class _Block:
     number: int
     born: float
     touched: float = 0.0
-    """When its newest event came."""
+    """Time of its newest event."""
     events: list[LogEvent] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     size: int = 0
 
     def full(self, oldest: float) -> bool:
-        """Whether the next event begins another block; also when this one was begun before `oldest`."""
+        """True if the next event must begin a new block: this one is large enough, or older than `oldest`."""
         return self.size >= BLOCK_BYTES or len(self.events) >= BLOCK_EVENTS or self.born < oldest
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Part of the history as one subscription wants it: `events` frames in `data`, up to key `end`."""
+    """Part of the history, rendered for one subscription: `events` frames in `data`, up to key `end`."""
 
     data: bytes
     events: int
@@ -53,10 +53,10 @@ class Chunk:
 
 
 class History:
-    """The newest events in log order. Everything after `start` is here; nothing awaits.
+    """The newest events in log order, without a gap. No method awaits.
 
-    Rendered frames are kept beside the events, least recently used first out, in at most a quarter of
-    `max_bytes`: thousands of clients that return together need the same ones.
+    Rendered frames are cached beside the events, in at most a quarter of `max_bytes`: thousands of clients
+    that reconnect together need the same frames. The least recently used frames are evicted first.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class History:
 
     @property
     def head(self) -> str:
-        """The key up to which everything is known."""
+        """The key up to which the history is complete."""
         return self._head
 
     @property
     def size(self) -> int:
-        """Bytes held by events, about."""
+        """Approximate bytes held by events."""
         return self._size
 
     def __len__(self) -> int:
         return sum(len(block.events) for block in self._blocks)
 
     def append(self, events: Iterable[LogEvent]) -> None:
-        """Remember events, which must follow in log order what is here; forget the oldest ones."""
+        """Add events, which must follow the present ones in log order; evict the oldest."""
         now = self._clock()
         for event in events:
             if not self._blocks or self._blocks[-1].full(now - self._max_seconds / BLOCKS_PER_AGE):
@@ -105,11 +105,11 @@ class History:
         self.expire()
 
     def advance(self, position: Position) -> None:
-        """Everything up to `position` has been appended."""
+        """Note that every event up to `position` has been appended."""
         self._head = max(self._head, position.key)
 
     def restart(self, position: Position | None) -> None:
-        """Forget everything: the log goes on at `position`, and what was before it cannot be reached."""
+        """Forget everything. The log continues at `position`; no earlier position can be covered."""
         self._blocks.clear()
         self._rendered.clear()
         self._decoded.clear()
@@ -118,7 +118,7 @@ class History:
         self._head = position.key if position else ""
 
     def expire(self) -> None:
-        """Forget what is over the bounds."""
+        """Evict blocks until both bounds hold."""
         oldest = self._clock() - self._max_seconds
         while self._blocks and (self._size > self._max_bytes or self._blocks[0].touched < oldest):
             block = self._blocks.pop(0)
@@ -129,7 +129,7 @@ class History:
             self._start = block.keys[-1]
 
     def covers(self, position: Position) -> bool:
-        """Whether every event after `position` is here, and the position itself is known to exist."""
+        """True if every event after `position` is here, and the position itself is known to exist."""
         if self._start is not None and not position.exact and self._start < position.key <= self._head:
             return True
         if position.key == self._start:
@@ -143,7 +143,7 @@ class History:
         return block.events[index].id == position.id or not position.exact
 
     def read(self, after: str, subscription: Subscription) -> Chunk | None:
-        """The frames that follow key `after`, at most a block of them; None when nothing follows."""
+        """The frames after key `after`, at most a block of them; None if no event follows."""
         block = self._block_after(after)
         if block is None:
             return None
@@ -152,18 +152,18 @@ class History:
         return Chunk(b"".join(frames), sum(map(bool, frames)), block.keys[-1])
 
     def _block_after(self, key: str, *, inclusive: bool = False) -> _Block | None:
-        """The first block with an event after `key`; or at it, if `inclusive`."""
+        """The first block with an event after `key`, or at `key` if `inclusive`."""
         find = bisect_left if inclusive else bisect_right
         index = find(self._blocks, key, key=lambda block: block.keys[-1])
         return self._blocks[index] if index < len(self._blocks) else None
 
     def _decode(self, block: _Block) -> list[DecodedEvent]:
-        """The block's events, decoded once for the subscriptions that read it one after the other."""
+        """The block's events, decoded once for all subscriptions that read it soon after one another."""
         key = (block.number, len(block.events))
         decoded = self._decoded.get(key)
         if decoded is None:
             decoded = [event.decode() for event in block.events]
-            # A block of one huge document would, decoded, take several times its size.
+            # A huge document, decoded, takes several times its size.
             if block.size < 2 * BLOCK_BYTES:
                 self._decoded[key] = decoded
             if len(self._decoded) > DECODED_BLOCKS:
@@ -171,7 +171,7 @@ class History:
         return decoded
 
     def _frames(self, block: _Block, subscription: Subscription) -> list[bytes]:
-        """The block's frames, rendered once however many subscribers read them."""
+        """The block's frames, rendered once for all subscribers of a subscription."""
         key = (block.number, len(block.events), subscription)
         frames = self._rendered.get(key)
         if frames is None:
@@ -187,7 +187,7 @@ class History:
 
 
 def _cost(subscription: Subscription, frames: list[bytes]) -> int:
-    """Bytes that a list of frames takes: a reference for each, an object for those that are not empty,
-    and what keeps the list, with a subscription that may live on for its sake.
+    """Approximate bytes of a cached list of frames: a reference per frame, an object per frame that is not
+    empty, the cache's entry, and the subscription, which may live on only in the cache.
     """
     return 400 + subscription.size + sum(8 + len(frame) + (33 if frame else 0) for frame in frames)

@@ -1,4 +1,4 @@
-"""The background task over the subscriber list: keep-alives, stuck clients, old history, the goodbye."""
+"""The background task of the subscriber list: keep-alives, stuck clients, old history, the goodbye."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from brook.delivery.subscribers import SubscriberList
 from brook.settings import Settings
 from brook.source import Source
 
-# Number of keep-alives after which the event loop gets a turn. (A fan-out is sent in one turn.)
+# Number of keep-alives before the event loop gets a turn. (A fan-out is sent in one turn.)
 KEEP_ALIVES_PER_TURN = 500
 
-# An interruption is announced after this time. The driver gets over an election in less.
+# Time before an interruption is announced. The driver survives an election in less.
 INTERRUPTED_SECONDS = 5.0
 
 INTERRUPTED = sse.frame('{"state":"interrupted"}', event="feed")
@@ -24,7 +24,7 @@ LIVE = sse.frame('{"state":"live"}', event="feed")
 
 
 class Keeper:
-    """Looks after a list's subscribers while nothing happens. Awaits only between its steps."""
+    """Looks after the subscribers of a list, beside the events. Awaits only between its steps."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Keeper:
         self._announced = False
 
     async def run(self) -> None:
-        """Send keep-alives, disconnect stuck clients, forget old events: for ever, as a watched task."""
+        """Send keep-alives, disconnect stuck clients and evict old events, for ever. Must be awaited."""
         pause = min(1.0, self._settings.heartbeat_seconds / 4, self._settings.write_timeout_seconds / 4)
         while True:
             await asyncio.sleep(pause)
@@ -53,7 +53,7 @@ class Keeper:
             await self._keep_alive()
 
     async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
-        """Say goodbye to everyone. Returns when all have left; at the timeout it cuts off the rest."""
+        """Say goodbye to every subscriber. Returns when all have left; cuts off the rest at the timeout."""
         for subscriber in list(self._subscribers):
             self._subscribers.say_goodbye(subscriber, reason)
         try:
@@ -69,7 +69,7 @@ class Keeper:
                 self._subscribers.cut(subscriber, CloseReason.WRITE_TIMEOUT)
 
     def _announce_feed(self) -> None:
-        """Tell the clients when the source is interrupted for long, and when it goes on."""
+        """Tell the clients when the source has been interrupted for some time, and when it recovers."""
         now = self._clock()
         if self._source.interruption is None:
             self._interrupted_at = None
@@ -82,7 +82,7 @@ class Keeper:
             self._subscribers.announce(INTERRUPTED if interrupted else LIVE, to_newcomers=interrupted)
 
     async def _keep_alive(self) -> None:
-        """Write to the subscribers that were sent nothing for long enough."""
+        """Write to every subscriber that has been sent nothing for a heartbeat."""
         due = self._clock() - self._settings.heartbeat_seconds
         sent = 0
         for group in self._subscribers.groups:

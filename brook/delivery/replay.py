@@ -1,4 +1,4 @@
-"""Serves subscribers whose position is older than the history, from the source's log."""
+"""Serves subscribers from the source's log when their positions are older than the history."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
-# Clients that return together arrive over some time: a short wait lets one cursor serve them all.
+# Clients that reconnect together arrive within some time: a short wait lets one cursor serve them all.
 GATHER_SECONDS = 0.05
 
-# How long a replay waits for its slowest readers before it goes on without them. They come back with
-# their own position once their socket has room.
+# Time that a replay waits for its slowest readers before it goes on without them. A slow reader gets a
+# replay of its own, from its own position, once its socket has room.
 PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
 
-# Subscribers share a cursor if their positions are of about one age. With one cursor for all, a client that
-# was seconds behind waited 49 s for twelve that asked for 400,000 changes.
+# Subscribers share a cursor if their positions are about equally old. With one cursor for all, a client that
+# was seconds behind waited 49 s for twelve clients that asked for 400,000 changes.
 BAND_SECONDS = (10, 120, 1800, 6 * 3600)
 
-# Time after which a replay gives way to nearer subscribers. It goes on later, from where it was.
+# Time before a replay gives way to subscribers with newer positions. It continues later.
 SHARE_SECONDS = 1.0
 
-# A batch beyond this is delivered with a turn for the event loop after each subscription.
+# Size above which a batch gives the event loop a turn before each subscription.
 LARGE_BATCH_BYTES = 2 * 1024 * 1024
 
-# How much of an id is repeated in a reset: enough to recognise it, not enough to be a burden.
+# Number of characters of an id that a reset repeats: enough to recognise the id.
 SINCE_CHARACTERS = 200
 
 
 class Replayer:
     """Reads the log for subscribers that are behind the history, with at most `cursors` cursors at once.
 
-    Waiting subscribers share a cursor, which starts at the oldest of their positions. Each is sent the
-    events after its own position, once the event that it names was seen to exist. A subscriber goes back
-    to the list as soon as the history covers its position.
+    Waiting subscribers share a cursor, which starts at the oldest of their positions. Each subscriber is
+    sent the events after its own position, once the log has shown the event at that position. It goes
+    back to the list as soon as the history covers its position.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Replayer:
             reading.discard(subscriber)
 
     def _engage(self) -> None:
-        """Start another worker, if one is allowed."""
+        """Start another worker, if subscribers wait and the number of cursors allows it."""
         if self._waiting and len(self._workers) < self._cursors:
             worker = asyncio.create_task(self._work(), name="replay")
             self._workers.add(worker)
 
     async def close(self) -> None:
-        """Stop reading; waiting subscribers stay where they are."""
+        """Stop all workers. Waiting subscribers stay in their state."""
         workers = [worker for worker in self._workers if worker is not None]
         for worker in workers:
             worker.cancel()
@@ -102,14 +102,14 @@ class Replayer:
             await asyncio.sleep(self._gather_seconds)
             while subscribers := self._take():
                 await self._serve(subscribers)
-                # A source that ends its replay at once must not keep the loop busy.
+                # A source that ends its replay at once must not block the event loop.
                 await asyncio.sleep(0)
         except Exception:
-            # Nobody awaits a worker: the waiting subscribers would wait for ever.
-            log.exception("replays failed; the clients that wait for one are cut off and will come back")
+            # No task awaits a worker: without this, its subscribers would wait for ever.
+            log.exception("replays failed; the waiting clients are cut off and will reconnect")
             self._cut_off(self._waiting)
         finally:
-            # At once, and not when the task is done: a subscriber taken in between needs a worker.
+            # Not in a done callback: a subscriber taken before it ran would start no worker.
             self._workers.discard(asyncio.current_task())
 
     async def _serve(self, subscribers: set[Subscriber]) -> None:
@@ -117,7 +117,7 @@ class Replayer:
         try:
             await self._replay(subscribers)
         except Exception:
-            log.exception("a replay failed; its clients are cut off and will come back")
+            log.exception("a replay failed; its clients are cut off and will reconnect")
             self._cut_off(subscribers)
         finally:
             self._reading = [others for others in self._reading if others is not subscribers]
@@ -130,12 +130,12 @@ class Replayer:
             self._taken[subscriber].cut(subscriber, CloseReason.REPLAY_FAILED)
 
     def _take(self) -> set[Subscriber]:
-        """Choose the subscribers for the next replay: those behind the history, of about one age.
+        """Choose the subscribers for the next replay: behind the history, and about equally old.
 
-        After a position turned out to be lost, the older half waits on: however many lost positions
-        there are, the beginning of the log is found in a few steps. Positions ahead of the history come
-        last, and the latest first. Another server gave them out, or nobody did, so each has to be checked
-        by itself, unless the history reaches it before.
+        After a lost position, the older half keeps waiting: a binary search finds the beginning of the
+        log in a few steps, for any number of lost positions. Positions ahead of the history come last,
+        the latest one first. Another server issued them, or they are forged: each is checked by itself,
+        unless the history reaches it before.
         """
         self._release(self._waiting)
         waiting = sorted(self._replaying(self._waiting), key=_key)
@@ -149,7 +149,7 @@ class Replayer:
         return set(waiting[first:last])
 
     def _choose(self, behind: list[Subscriber]) -> tuple[int, int]:
-        """The part of these sorted subscribers to serve next: near positions first, then far ones in turn."""
+        """The slice of these sorted subscribers to serve next: the newest band, and in turn the oldest."""
         if self._probing or not behind:
             return len(behind) // 2, len(behind)
         bands = [self._band(subscriber) for subscriber in behind]
@@ -158,11 +158,11 @@ class Replayer:
         return bands.index(chosen), len(bands) - bands[::-1].index(chosen)
 
     def _band(self, subscriber: Subscriber) -> int:
-        """How far a position is in the past: 0 for the nearest."""
+        """Index of a position's band of ages: 0 for the newest positions."""
         return bisect_left(BAND_SECONDS, self._source.age_seconds(_position(subscriber)))
 
     def _is_due(self, band: int, began: float) -> bool:
-        """True if a replay has had its share, and nearer subscribers wait with no cursor free for them."""
+        """True if a replay has had its share of time, and newer positions wait without a free cursor."""
         if not self._waiting or len(self._workers) < self._cursors:
             return False
         if time.monotonic() - began < self._share_seconds:
@@ -178,7 +178,7 @@ class Replayer:
             async with contextlib.aclosing(self._source.replay(start)) as batches:
                 async for batch in batches:
                     if not begun:
-                        # The log holds `start`. (Later batches prove nothing about the positions of others.)
+                        # The first batch proves that the log holds `start`.
                         begun = True
                         self._probing = False
                         self._engage()
@@ -195,7 +195,7 @@ class Replayer:
         self._waiting.update(dict.fromkeys(self._replaying(subscribers)))
 
     def _joining(self, batch: Batch) -> list[Subscriber]:
-        """Take the waiting subscribers whose position this batch is just passing."""
+        """Remove from the waiting the subscribers with a position inside this batch."""
         if not batch.events or not self._waiting:
             return []
         first, last = batch.events[0].key, batch.events[-1].key
@@ -207,7 +207,7 @@ class Replayer:
         return joining
 
     async def _deliver(self, subscribers: set[Subscriber], batch: Batch) -> None:
-        """Send each subscriber the events of a batch that follow its position."""
+        """Send each subscriber the events of a batch after its position."""
         end = self._end(batch)
         if end is None:
             return
@@ -218,7 +218,7 @@ class Replayer:
             if end < position:
                 continue  # not there yet
             if position.exact and not _holds(batch, keys, position):
-                # The log has passed the place, and the event was not in it.
+                # The log has passed the position without its event.
                 subscribers.discard(subscriber)
                 self._give_back(subscriber, _reset(ResetReason.INVALID_ID, position))
                 continue
@@ -227,7 +227,7 @@ class Replayer:
             following.setdefault(subscriber.subscription, {}).setdefault(first, []).append(subscriber)
         decoded = [event.decode() for event in batch.events]
         large = sum(event.size for event in batch.events) > LARGE_BATCH_BYTES
-        # One subscription after the other: the frames of all of them can be many times the batch.
+        # One subscription at a time: the frames of all together can be many times the batch.
         for subscription, by_first in following.items():
             if large:
                 await asyncio.sleep(0)
@@ -245,8 +245,8 @@ class Replayer:
     def _end(self, batch: Batch) -> Position | None:
         """The end of a batch: its last event, or its checkpoint.
 
-        The checkpoint counts only up to the history's head. While other collections are written to, it
-        would always be a little ahead of the head, and nobody would ever be given back.
+        The checkpoint counts only up to the history's head. While clients write to other collections, it
+        would always be slightly ahead of the head, and no subscriber would ever be given back.
         """
         ends = [Position(event.key, event.id, exact=False) for event in batch.events[-1:]]
         if batch.checkpoint is not None:
@@ -255,7 +255,7 @@ class Replayer:
         return max(ends, default=None)
 
     def _release(self, subscribers: set[Subscriber] | dict[Subscriber, None]) -> None:
-        """Let go of subscribers that have left, that are slow, or that the history covers."""
+        """Let go of subscribers that have left, and give back slow ones and ones that the history covers."""
         for subscriber in list(subscribers):
             if subscriber.state is not State.REPLAYING:
                 _remove(subscribers, subscriber)
@@ -266,12 +266,12 @@ class Replayer:
                 self._give_back(subscriber)
 
     def _cannot_resume(self, subscribers: set[Subscriber], error: CannotResume) -> None:
-        """Reset the subscribers whose position is lost; the others will be tried again."""
+        """Reset the subscribers with a lost position. The others are tried again."""
         lost = isinstance(error, HistoryLost)
         reason = ResetReason.HISTORY_LOST if lost else ResetReason.INVALID_ID
         self._probing = lost
-        # The replay began at the oldest position. Every position before a lost one is lost too, including
-        # those of the older half, which waits. Every position after one in the future lies in the future.
+        # The replay began at its oldest position. Every position before a lost one is lost too, also in the
+        # older half, which waits. Every position after a position in the future is in the future too.
         hopeless = self._replaying(subscribers)
         if lost:
             oldest = min(map(_key, hopeless), default="")
@@ -313,7 +313,7 @@ def _reset(reason: ResetReason, position: Position) -> Reset:
 
 
 async def _wait_for_slow(subscribers: Iterable[Subscriber], seconds: float) -> None:
-    """Wait a little for readers whose sockets are full: their pace is the replay's."""
+    """Wait for readers with full sockets, at most `seconds`: the slowest sets the pace."""
     waited = 0.0
     while waited < seconds and any(subscriber.waiting for subscriber in subscribers):
         await asyncio.sleep(PATIENCE_STEP_SECONDS)

@@ -1,12 +1,12 @@
-"""One client: its state, the bytes that it has not been sent yet, and its place in the log.
+"""One client: its state, its unsent bytes, and its position in the log.
 
-Everything that changes a subscriber lives in this file. The states:
+Only the methods in this file change a subscriber. The states:
 
       CATCHING_UP <---> REPLAYING       reads from the history; waits for a replay of the log
            |                |
-           +-----> LIVE <---+           is sent each batch as it is published
+           +-----> LIVE <---+           is sent each batch when it is published
                     |
-    any state --> CLOSING --> GONE      was said goodbye to; has left the list
+    any state --> CLOSING --> GONE      is sent its goodbye; has left the list
 
 A client that leaves, or is cut off, goes to GONE from any state.
 """
@@ -21,16 +21,16 @@ from brook.event import Position
 from brook.subscription import Subscription
 
 # Size of one write from the queue. Each completed write counts as progress, so a client that takes a large
-# document slowly is not mistaken for one that is stuck.
+# document slowly does not count as stuck.
 WRITE_BYTES = 64 * 1024
 
 
 class CloseReason(enum.StrEnum):
-    """Why a connection ended: the word in the `bye` frame, the log and the docs."""
+    """The reason why a connection ended: the word in the `bye` frame, the log and the docs."""
 
     SHUTDOWN = "shutdown"
     SLOW_CONSUMER = "slow-consumer"
-    # Only in the log: nobody is left to be told.
+    # Only in the log: the client can no longer be told.
     CLIENT_LEFT = "client-left"
     WRITE_TIMEOUT = "write-timeout"
     REPLAY_FAILED = "replay-failed"
@@ -39,10 +39,10 @@ class CloseReason(enum.StrEnum):
 class State(enum.Enum):
     """The stage of a subscriber's life."""
 
-    LIVE = "is sent every batch as it is published"
+    LIVE = "is sent every batch when it is published"
     CATCHING_UP = "reads from the history whenever its socket has room"
     REPLAYING = "is behind the history and waits for a replay of the log"
-    CLOSING = "was said goodbye to; its last bytes are going out"
+    CLOSING = "is being sent its goodbye and the bytes before it"
     GONE = "has left the list"
 
 
@@ -86,15 +86,15 @@ class Subscriber:
         self.resumed = False
         self.close_reason = CloseReason.CLIENT_LEFT
         self.position: Position | None = None
-        """Everything up to here was offered. Kept only while the subscriber is not live."""
+        """Position up to which every event was offered. None while the subscriber is live."""
         self.seen = ""
-        """The highest key among the ids that it was sent before it went live."""
+        """The highest key among the ids sent before the subscriber went live."""
         self.sent_at = 0.0
         """Time of the last write to this subscriber alone (not through its fan-out)."""
         self.progress_at = 0.0
         """Time of the socket's last progress, while `waiting`."""
         self.waiting = False
-        """The connection has not written everything that it was given."""
+        """True while the connection has unsent bytes."""
         self.queued_bytes = 0
         self.events = 0
         self.bytes = 0
@@ -103,18 +103,18 @@ class Subscriber:
 
     @property
     def over_bound(self) -> bool:
-        """True if more bytes wait than the bound allows."""
+        """True if the queue exceeds its bound."""
         return self.queued_bytes > self._queue_max_bytes
 
     # -- states ------------------------------------------------------------------------------------
 
     def resume(self, position: Position) -> None:
-        """Start at a position that the client brought back."""
+        """Start at a position that the client sent."""
         self.resumed = True
         self.position = position
 
     def advance(self, position: Position, events: int = 0) -> None:
-        """Move on: everything up to `position` was offered, `events` of them sent."""
+        """Move on to `position`, up to which every event was offered and `events` of them sent."""
         self.position = position
         self.events += events
 
@@ -127,7 +127,7 @@ class Subscriber:
         self._become(State.CATCHING_UP)
 
     def go_live(self) -> None:
-        """Begin to be sent batches as they are published."""
+        """Enter state LIVE, after the last frame of the history."""
         self._become(State.LIVE)
         self.position = None
 
@@ -136,9 +136,9 @@ class Subscriber:
         self.seen = max(self.seen, key)
 
     def say_goodbye(self, reason: CloseReason, farewell: bytes, now: float) -> None:
-        """Send the last words. The connection is closed once they are written.
+        """Send the farewell. The connection is closed once it is written.
 
-        A subscriber over its bound drops its queue first; its id lets it resume from what it had.
+        A subscriber over its bound drops its queue first. The client can resume from the last id that it got.
         """
         if reason is CloseReason.SLOW_CONSUMER:
             self._drop_queue()
@@ -149,13 +149,13 @@ class Subscriber:
             self.connection.close()
 
     def cut(self, reason: CloseReason) -> None:
-        """Close a connection without a word. The first reason stays: a slow client ends as a stuck one."""
+        """Close the connection without a goodbye. A subscriber that is closing keeps its first reason."""
         if self.state is not State.CLOSING:
             self.close_reason = reason
         self.connection.abort()
 
     def leave(self) -> None:
-        """End: the connection is closed."""
+        """Enter state GONE: the connection is closed."""
         self._become(State.GONE)
         self._queue.clear()
         self.queued_bytes = 0
@@ -167,18 +167,18 @@ class Subscriber:
     # -- bytes -------------------------------------------------------------------------------------
 
     def offer(self, data: bytes, now: float) -> bool:
-        """Write frames, or queue them behind what waits. Returns False if that exceeds the bound."""
+        """Write frames, or queue them behind unsent bytes. Returns False if the queue exceeds its bound."""
         self.bytes += len(data)
         self._offer(self.connection.framing.wrap(data), now)
         return not self.over_bound
 
     def enqueue(self, framed: Buffer) -> None:
-        """Queue bytes that are shared with others, behind what waits."""
+        """Queue bytes, which other subscribers may share."""
         self._queue.append(framed)
         self.queued_bytes += len(framed)
 
     def write(self, framed: Buffer, now: float) -> None:
-        """Write to a connection that has nothing unsent, and keep what it does not take."""
+        """Write to a connection without unsent bytes, and keep the part that it does not take."""
         self.sent_at = now
         rest = self.connection.send(framed)
         if rest is not None:
@@ -189,7 +189,7 @@ class Subscriber:
                 self.queued_bytes += len(rest)
 
     def drained(self, now: float) -> None:
-        """The connection has written what it was given: give it more, until it is full or the queue empty.
+        """Write from the queue, as the connection has room: until the queue is empty or the connection full.
 
         The connection of a closing subscriber is closed after its last byte.
         """
@@ -200,7 +200,7 @@ class Subscriber:
             self.connection.close()
 
     def count(self, events: int, size: int) -> None:
-        """Add to the figures for the log. A fan-out counts for all of its subscribers together."""
+        """Add to the counts. A fan-out counts for all of its subscribers together."""
         self.events += events
         self.bytes += size
 
@@ -211,7 +211,7 @@ class Subscriber:
             self.write(framed, now)
 
     def _take(self) -> Buffer:
-        """Remove the next piece of the queue: one entry, or as many as fit into `WRITE_BYTES`."""
+        """Remove the next piece from the queue: one entry, or as many as fit into `WRITE_BYTES`."""
         count = 1
         size = len(self._queue[0])
         while count < len(self._queue) and size + len(self._queue[count]) <= WRITE_BYTES:
@@ -223,6 +223,6 @@ class Subscriber:
         return piece
 
     def _drop_queue(self) -> None:
-        """Drop what waits, except the rest of a write: without it, the client would get half a chunk."""
+        """Drop the queue, except the rest of a started write: the client must get whole chunks."""
         self._queue = [data for data in self._queue[:1] if isinstance(data, memoryview)]
         self.queued_bytes = sum(map(len, self._queue))

@@ -1,7 +1,7 @@
-"""The list of active connections: every event goes through it from the source to the sockets.
+"""The list of active connections. Every event passes through it from the source to the sockets.
 
-No method but `publish_in_turns` awaits. On one event loop that is the lock, and nobody's slowness reaches
-anybody else.
+Only `publish_in_turns` awaits. On one event loop, a method that never awaits needs no lock, and a slow
+subscriber delays no other.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
-# Blocks that a subscriber may read in one turn of the loop before the others have theirs.
+# Number of blocks that a subscriber may read in one turn of the event loop.
 CATCH_UP_BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The list at one moment, in numbers."""
+    """The list at one moment, as numbers."""
 
     subscribers: int
     live: int
     replaying: int
     """Subscribers that wait for a replay of the log."""
     busy: int
-    """Subscribers whose socket is full."""
+    """Subscribers with a full socket."""
     queued_bytes: int
-    """Bytes that wait for busy subscribers."""
+    """Bytes in the queues of busy subscribers."""
     subscriptions: int
     """Distinct subscriptions with a live subscriber."""
     index_entries: int
-    """Places at which the index finds them."""
+    """Entries of the index over these subscriptions."""
 
 
 class SubscriberList:
@@ -69,11 +69,11 @@ class SubscriberList:
         self._all: dict[Subscriber, None] = {}
         self._checkpoint: Position | None = None
         self._notice = b""
-        """The frame about the feed that new subscribers are sent."""
+        """A frame about the feed for new subscribers; empty if there is none."""
         self._paused: list[Callable[[], None]] | None = None
-        """Steps that wait for the end of `publish_in_turns`; None while none is under way."""
+        """Steps postponed to the end of `publish_in_turns`; None while no such call is running."""
         self.empty = asyncio.Event()
-        """Set while nobody is in the list."""
+        """Set while the list is empty."""
         self.empty.set()
 
     def __len__(self) -> int:
@@ -84,11 +84,11 @@ class SubscriberList:
 
     @property
     def groups(self) -> Sequence[Group]:
-        """The groups with a live subscriber, as they are now."""
+        """A copy of the list of groups with a live subscriber."""
         return list(self._groups)
 
     def statistics(self) -> Statistics:
-        """Count. Takes time in proportion to the number of subscribers."""
+        """Count the list. Takes time in proportion to the number of subscribers."""
         states = [subscriber.state for subscriber in self._all]
         return Statistics(
             subscribers=len(self._all),
@@ -103,9 +103,9 @@ class SubscriberList:
     # -- coming and going --------------------------------------------------------------------------
 
     def add(self, subscriber: Subscriber, since: Position | None, reset: Reset | None = None) -> None:
-        """Open a subscriber's stream: from `since`, or from now; after a `reset` if there is one.
+        """Start a subscriber's stream at `since`, or now; send `reset` first, if given.
 
-        The history and the live tail are joined in one step: no gap, no repeat.
+        The step from the history to live delivery never awaits: no event is missed or repeated.
         """
         self.empty.clear()
         self._all[subscriber] = None
@@ -117,7 +117,7 @@ class SubscriberList:
             opening += reset.frame(subscriber.subscription)
         opening += self._notice
         if since is None or subscriber.subscription.recipient:
-            # A source that plays to each client alone resumes by itself.
+            # A source that plays to each client alone handles `since` itself.
             subscriber.resumed = since is not None
             self._go_live(subscriber, opening)
         else:
@@ -125,7 +125,7 @@ class SubscriberList:
             self._read_on(subscriber, opening)
 
     def drained(self, subscriber: Subscriber) -> None:
-        """The subscriber's connection has written what it was given."""
+        """Continue with a subscriber: its connection has written all its bytes."""
         if subscriber.state is State.GONE:
             return
         subscriber.drained(self._clock())
@@ -137,7 +137,7 @@ class SubscriberList:
             self._groups.fanout_of(subscriber).refile(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber whose socket is closed. Harmless when it is not in the list."""
+        """Forget a subscriber after its socket has closed. Does nothing if it has left already."""
         if subscriber.state is State.GONE:
             return
         if subscriber.state is State.LIVE:
@@ -160,7 +160,7 @@ class SubscriberList:
         )
 
     def say_goodbye(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """Send a subscriber its last words. Its connection is closed when they are written."""
+        """Send a subscriber its farewell. Its connection is closed once that is written."""
         if subscriber.state in (State.CLOSING, State.GONE):
             return
         if subscriber.state is State.LIVE:
@@ -171,21 +171,21 @@ class SubscriberList:
         subscriber.say_goodbye(reason, farewell, self._clock())
 
     def cut(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """Close a connection that takes nothing any more, and forget its subscriber."""
+        """Close a connection without a goodbye, and forget its subscriber."""
         subscriber.cut(reason)
         self.remove(subscriber)
 
     # -- sending -----------------------------------------------------------------------------------
 
     def publish(self, batch: Batch) -> None:
-        """Give a batch to every live subscriber: rendered once a subscription, written once a subscriber."""
+        """Send a batch to the live subscribers: one rendering per subscription, one write per subscriber."""
         for _ in self._publish(batch):
             pass
 
     async def publish_in_turns(self, batch: Batch) -> None:
-        """Like `publish`, with a turn for the event loop after each group, for a slow batch.
+        """Like `publish`, but give the event loop a turn after each group. For large batches.
 
-        Nobody joins a group meanwhile. A subscriber that is about to go live does so after the batch.
+        No subscriber joins a group meanwhile: one that is about to go live does so after the batch.
         """
         self._paused = []
         try:
@@ -211,7 +211,7 @@ class SubscriberList:
             self._history.advance(batch.checkpoint)
 
     def announce(self, notice: bytes, *, to_newcomers: bool) -> None:
-        """Send a frame about the feed to every subscriber, and to each new one while it holds."""
+        """Send a frame about the feed to every subscriber; with `to_newcomers`, also to each later one."""
         self._notice = notice if to_newcomers else b""
         for group in self.groups:
             for fanout in list(group.fanouts.values()):
@@ -221,12 +221,12 @@ class SubscriberList:
                 self.send(subscriber, notice)
 
     def send(self, subscriber: Subscriber, data: bytes) -> None:
-        """Write frames to one subscriber, or queue them behind what waits."""
+        """Write frames to one subscriber, or queue them behind its unsent bytes."""
         if data and not subscriber.offer(data, self._clock()):
             self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
 
     def keep_alive(self, group: Group, fanout: Fanout) -> None:
-        """Send a keep-alive to the idle subscribers of a fan-out. The busy need none: bytes wait for them."""
+        """Send a keep-alive to the idle subscribers of a fan-out. Busy ones have other bytes to be sent."""
         frame = fanout.keep_alive(self._checkpoint_for(group.subscription))
         self._send_to_idle(fanout, fanout.framing.wrap(frame))
 
@@ -264,7 +264,7 @@ class SubscriberList:
         for _ in range(CATCH_UP_BLOCKS):
             position = subscriber.position
             if position is None:
-                return  # joined during `publish_in_turns`, and goes live after it
+                return  # joined during `publish_in_turns`; goes live after it
             if not view.covers(position):
                 subscriber.wait_for_replay()
                 self._catch_up.take(subscriber, self)
@@ -283,7 +283,7 @@ class SubscriberList:
         asyncio.get_running_loop().call_soon(self._read_on, subscriber)
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
-        """Go on with a subscriber that was brought up to the history, or that has to be reset."""
+        """Take a subscriber back. It reads on from the history; with a reset it goes live."""
         if reset is not None:
             self._go_live(subscriber, reset.frame(subscriber.subscription))
             return
@@ -292,7 +292,7 @@ class SubscriberList:
             self._read_on(subscriber)
 
     def _go_live(self, subscriber: Subscriber, data: bytes) -> None:
-        """Make a subscriber live, after `data` and the current checkpoint."""
+        """Send `data` and the current checkpoint, then make the subscriber live."""
         if subscriber.state in (State.CLOSING, State.GONE):
             return
         if self._paused is not None:
@@ -309,7 +309,7 @@ class SubscriberList:
         self._groups.join(subscriber, self._clock())
 
     def _checkpoint_for(self, subscription: Subscription) -> Position | None:
-        """The current checkpoint, or None for subscriptions that receive none."""
+        """The current checkpoint; None for subscriptions that receive none."""
         return self._checkpoint if subscription.checkpoints and not subscription.recipient else None
 
     def _view_of(self, subscription: Subscription) -> View:

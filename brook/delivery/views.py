@@ -1,4 +1,4 @@
-"""A group's view of the log: which frames a batch has for it, and which a returning client missed."""
+"""A group's view of the log: the frames of a batch, and the frames that a client has missed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from brook.subscription import Subscription
 
 
 class View(Protocol):
-    """The log as one subscription sees it. Never awaits."""
+    """The log as one subscription sees it. No method awaits."""
 
     def frames(self, events: Sequence[DecodedEvent]) -> list[bytes]:
-        """The frames for the live subscribers, once a batch."""
+        """The frames of a batch for the live subscribers. Called once per batch."""
 
     def covers(self, position: Position) -> bool:
-        """True if `read` can serve everything after a position."""
+        """True if `read` can serve every event after a position."""
 
     def read(self, after: str) -> Chunk | None:
         """The next frames after a key; None if there are no more."""
 
 
 class ChangeView:
-    """Each change for itself: a pure function of the events, over the shared history."""
+    """Maps each change to a frame by itself, without state; reads the shared history."""
 
     __slots__ = ("_history", "_subscription")
 

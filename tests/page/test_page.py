@@ -168,7 +168,7 @@ def test_only_the_newest_are_kept(page, shared):
     creatures.insert_one({"n": 250})
     page.wait("document.getElementById('message-count').textContent === '251'")
     assert numbers(page.items()) == list(range(51, 251))
-    assert "newest 200 are kept" in page.run("return document.body.innerText")
+    assert "newest first, at most 200" in page.run("return document.body.innerText")
 
 
 def test_paused_list_stands_still_and_misses_nothing(page, shared):
@@ -179,7 +179,7 @@ def test_paused_list_stands_still_and_misses_nothing(page, shared):
     page.wait_for_items(1)
     page.run("document.getElementById('pause').click()")
     creatures.insert_many([{"n": 2}, {"n": 3}])
-    page.wait("document.getElementById('pause').textContent === 'Go on (2 new)'")
+    page.wait("document.getElementById('pause').textContent === 'Resume (2 new)'")
     assert numbers(page.items()) == [1]
     assert page.text("message-count") == "3"
     page.run("document.getElementById('pause').click()")
@@ -197,7 +197,7 @@ def test_killed_server_comes_back_and_the_page_has_everything_once(page, databas
     page.wait_for_items(20)
     mongo.kill()
     page.wait_for_state("reconnecting")
-    assert page.text("why") == "the connection was cut"
+    assert page.text("why") == "connection lost"
     database.creatures.insert_many([{"n": n} for n in range(20, 40)])
     mongo.start()
     database.creatures.insert_many([{"n": n} for n in range(40, 60)])
@@ -214,7 +214,7 @@ def test_goodbye_is_told_and_the_script_is_taken_up_where_it_stopped(page, start
     page.wait_for_items(1)
     assert demo.stop() == 0
     page.wait_for_state("reconnecting")
-    assert page.text("why") == "the server said goodbye: shutdown"
+    assert page.text("why") == "the server closed the connection: shutdown"
     demo.start()
     assert page.wait_for_items(3) == ["message: Sending 1", "message: Sending 2", "message: Sending 3"]
     page.wait_for_state("live")

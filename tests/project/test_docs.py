@@ -219,7 +219,7 @@ def test_every_value_is_in_the_table():
 
 
 def test_every_reason_of_a_reset_is_documented():
-    assert [row[0] for row in table(PROTOCOL, "reason \\| what has happened")] == list(ResetReason)
+    assert [row[0] for row in table(PROTOCOL, "reason \\| cause")] == list(ResetReason)
 
 
 def test_every_goodbye_is_documented():
