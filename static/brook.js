@@ -15,7 +15,7 @@
  */
 
 // All event names of the protocol, in every format. EventSource cannot listen for any event.
-const NAMES = ["message", "insert", "update", "replace", "delete", "reset", "problem", "bye"];
+const NAMES = ["message", "insert", "update", "replace", "delete", "reset", "problem", "bye", "feed"];
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
