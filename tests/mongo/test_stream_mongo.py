@@ -205,7 +205,12 @@ def test_opening_has_the_position_from_which_the_stream_goes_on(of_two, rivers):
 
         rivers.newts.insert_one({"_id": "while away"})
         with closing(await opened(of_two, last_id=place)) as again:
-            assert (await again.next()).data == '{"_id":"while away"}'
+            # A checkpoint is cautious: it may lie before what was just written.
+            heard = [json.loads((await again.next()).data)["_id"]]
+            while heard[-1] != "while away":
+                heard.append(json.loads((await again.next()).data)["_id"])
+            assert len(heard) <= 3
+            assert heard[-2:] in (["before the opening", "while away"], ["while away"])
 
     asyncio.run(scenario())
 
