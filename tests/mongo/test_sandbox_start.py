@@ -41,12 +41,16 @@ def test_sandbox_that_is_stopped_while_it_starts_leaves_nothing_behind(
     server = subprocess.Popen(
         [*command, "--processes", str(processes)], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    first = server.stderr.readline()
-    assert "starting a throwaway MongoDB" in first
-    # Any moment is right: what is left behind must not depend on it.
-    time.sleep(seconds)
-    server.send_signal(number)
-    _, said = server.communicate(timeout=30)
+    try:
+        first = server.stderr.readline()
+        assert "starting a throwaway MongoDB" in first
+        # Any moment is right: what is left behind must not depend on it.
+        time.sleep(seconds)
+        server.send_signal(number)
+        _, said = server.communicate(timeout=30)
+    finally:
+        server.kill()
+        server.communicate()
     assert server.returncode == (-number if number is signal.SIGKILL else 0), said
     assert "Traceback" not in said
     until = time.monotonic() + 20
