@@ -81,8 +81,6 @@ class Tail:
         # Asked of a server before 6.0, even "whenAvailable" is an error.
         self._before: dict[str, Any] = {"full_document_before_change": "whenAvailable"} if before else {}
         self._where: dict[str, Any] = {"start_at_operation_time": Timestamp(*start)}
-        self._place = resume_token.just_before(start)
-        """The cluster time of `_where`: nothing before it is outstanding."""
         self._last_event = ""
         self._seen = ""
         """Events up to this token were yielded before `rewind`, and are dropped."""
@@ -124,7 +122,8 @@ class Tail:
         token: str = resume["_data"] if resume else ""
         checkpoint = self._checkpoint(token, last_event)
         if resume:
-            self._go_on_after(resume)
+            # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
+            self._where = {"start_after": resume}
         self._last_event = max(last_event, self._last_event)
         self.rewound = False
         # A dropped database ends the stream, which goes on after its "invalidate". And only the first
@@ -139,7 +138,7 @@ class Tail:
         async with self._watched.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
             change: Any = await stream.next()
         token = change["_id"]["_data"]
-        self._go_on_after(change["_id"])
+        self._where = {"start_after": change["_id"]}
         self._last_event = token
         # The position before it, not its own: a token holds its document's _id, which not everybody
         # who hears of this may know.
@@ -154,14 +153,12 @@ class Tail:
         Use it when reads fail in the same place: nothing can be missing, and events that were yielded
         already are dropped.
         """
-        self._where = {"start_at_operation_time": Timestamp(*self._place)}
-        self._seen = self._last_event
+        token = self._where.get("start_after")
+        if token is not None:
+            time = resume_token.cluster_time(token["_data"])
+            self._where = {"start_at_operation_time": Timestamp(*time)}
+            self._seen = self._last_event
         self.rewound = True
-
-    def _go_on_after(self, token: RawBSONDocument) -> None:
-        # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
-        self._where = {"start_after": token}
-        self._place = resume_token.cluster_time(token["_data"])
 
     async def close(self) -> None:
         """Give the cursor back; `read` opens a new one at the same place."""
