@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import warnings
 from collections.abc import Sequence
@@ -43,11 +44,20 @@ _UNUSABLE = (PyMongoError, ValueError, TypeError, OSError, UserWarning)
 
 def connect(uri: str) -> Any:
     """A client for a URI; it connects when it is first used. Raises OperatorError."""
+    logging.getLogger("pymongo.client").addFilter(_in_one_line)
     _check_form(uri)
     try:
         return _client(uri)
     except _UNUSABLE:
         raise OperatorError(_invalid_options(uri)) from None
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Log the error of one of the driver's own tasks without a traceback: MongoDB is away, no more."""
+    if record.exc_info and record.exc_info[1]:
+        record.msg, record.args = "MongoDB driver: %s", (record.exc_info[1],)
+        record.exc_info = None
+    return True
 
 
 def _client(uri: str) -> Any:

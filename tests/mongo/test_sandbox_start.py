@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sources.mongo.client import connect
 from tests.support.processes import ROOT
 
 # Processes, and seconds: from before there is a mongod to the time at which the server serves.
@@ -57,3 +59,16 @@ def test_sandbox_that_is_stopped_while_it_starts_leaves_nothing_behind(
     while left := left_behind(tmp_path):
         assert time.monotonic() < until, left
         time.sleep(0.05)
+
+
+def test_an_error_of_the_drivers_own_tasks_is_one_line(caplog):
+    # The driver ends the cursors of a server that is gone in a thread of its own.
+    client = connect("mongodb://127.0.0.1:1/shop")
+    client.close()
+    logger = logging.getLogger("pymongo.client")
+    try:
+        raise ConnectionRefusedError("127.0.0.1:1: Connection refused")
+    except ConnectionRefusedError:
+        logger.exception("MongoClient background task encountered an error:")
+    assert caplog.text.count("\n") == 1
+    assert "127.0.0.1:1: Connection refused" in caplog.text
