@@ -36,6 +36,12 @@ class Position:
     key: str
     id: str = field(compare=False)
     exact: bool = field(compare=False, default=True)
+    until: str = field(compare=False, default="")
+    """The highest key that the event of the id can have; `key` unless given."""
+
+    def __post_init__(self) -> None:
+        if not self.until:
+            object.__setattr__(self, "until", self.key)
 
 
 class DecodedEvent(abc.ABC):

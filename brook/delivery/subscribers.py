@@ -281,14 +281,15 @@ class SubscriberList:
             position = subscriber.position
             if position is None:
                 return  # joined during `publish_in_turns`; goes live after it
-            if not view.covers(position):
+            after = view.find(position)
+            if after is None:
                 subscriber.wait_for_replay()
                 self._catch_up.take(subscriber, self)
                 self.send(subscriber, data)
                 return
-            chunk = view.read(position.key)
+            chunk = view.read(after)
             if chunk is None:
-                subscriber.see(position.key)
+                subscriber.see(after)
                 self._go_live(subscriber, data)
                 return
             subscriber.advance(Position(chunk.end, chunk.end, exact=False), chunk.events)

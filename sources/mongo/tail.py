@@ -86,6 +86,9 @@ class Tail:
         self._lookup = Lookup(snapshots=deployment.snapshots)
         self._where: dict[str, Any] = {"startAtOperationTime": Timestamp(*start)}
         self._last_event = ""
+        self._time = ""
+        self._place = 0
+        """The cluster time of the last event, as its token has it, and the event's place in it."""
         self._seen = ""
         """Events up to this token were yielded before `rewind`, and are dropped."""
         self.rewound = False
@@ -182,11 +185,12 @@ class Tail:
         self._where = {"startAfter": change["_id"]}
         self._last_event = token
         self.skipped += 1
+        key = self._key(token)
         # The position before it, not its own: a token holds its document's _id, which may be hidden from some
         # of the clients.
-        before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(token)))
+        before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(key)))
         return Reset(
-            ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_named(change, deployment.namespaces)
+            ResetReason.OVERSIZED_EVENT, id=before.id, key=key, ns=_named(change, deployment.namespaces)
         )
 
     def rewind(self) -> None:
@@ -197,9 +201,10 @@ class Tail:
         """
         token = self._where.get("startAfter")
         if token is not None:
-            time = resume_token.cluster_time(token["_data"])
+            time = resume_token.token_time(token["_data"])
             self._where = {"startAtOperationTime": Timestamp(*time)}
             self._seen = self._last_event
+            self._time = ""
         self.rewound = True
 
     async def close(self) -> None:
@@ -219,14 +224,15 @@ class Tail:
         incomplete = False
         while self._unread:
             full = len(events) >= BATCH_CHANGES or size >= BATCH_BYTES
-            if full and not resume_token.same_time(self._unread[0]["_id"]["_data"], last or ""):
+            if full and _time_of(self._unread[0]["_id"]["_data"]) != self._time:
                 break
             change = self._fragments.add(self._unread.popleft())
             if change is None:
                 continue
             place = change["_id"]
             last = place["_data"]
-            event = _event(change, last, self._deployment.namespaces) if last > self._seen else None
+            key = self._key(last)
+            event = _event(change, last, key, self._deployment.namespaces) if last > self._seen else None
             if event is not None:
                 events.append(event)
                 size += event.size
@@ -240,6 +246,13 @@ class Tail:
         self._last_event = max(last or "", self._last_event)
         return Batch(tuple(events), checkpoint, incomplete=incomplete)
 
+    def _key(self, token: str) -> str:
+        """The key of the next event: it counts the events of one cluster time."""
+        time = _time_of(token)
+        self._place = self._place + 1 if time == self._time else 0
+        self._time = time
+        return resume_token.event_key(resume_token.token_time(token), self._place)
+
     def _checkpoint(self, token: str, last_event: str) -> Position | None:
         """The time up to which everything has been read, as the server's token has it.
 
@@ -249,7 +262,7 @@ class Tail:
         """
         if not token:
             return None
-        time = resume_token.cluster_time(token)
+        time = resume_token.token_time(token)
         if not last_event and token == self._last_event and not self._deployment.sharded:
             return resume_token.checkpoint(time)
         return resume_token.checkpoint(resume_token.just_before(time))
@@ -259,17 +272,22 @@ def _ignore(_: str) -> None:
     """A late reply of a replay concerns its clients only, and they wait for it."""
 
 
-def _event(change: Any, token: str, namespaces: Namespaces) -> LogEvent | None:
+def _time_of(token: str) -> str:
+    """The part of a token that has its cluster time."""
+    return token[:18]
+
+
+def _event(change: Any, token: str, key: str, namespaces: Namespaces) -> LogEvent | None:
     operation = change["operationType"]
     if operation in _CHANGES:
         ns = change["ns"]
         # The pipeline admits more than the list, see `pipeline.match`.
         if namespaces.hold(ns["db"], ns["coll"]):
-            return Change(token, operation, bytes(change.raw))
+            return Change(resume_token.event_id(token), operation, bytes(change.raw), key)
     if operation in _RESETS:
         named = _named(change, namespaces)
         if named:
-            return Reset(_RESETS[operation], id=token, ns=named)
+            return Reset(_RESETS[operation], id=resume_token.event_id(token), key=key, ns=named)
     return None
 
 
