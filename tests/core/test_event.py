@@ -104,7 +104,7 @@ def test_id_names_one_event_and_a_checkpoint_a_moment():
     assert (event.key, event.id, event.exact) == ("6B0285BB00000001", id, True)
     moment = resume_token.position("t1795327419.1")
     assert (moment.key, moment.id, moment.exact) == ("6B0285BB00000001~", "t1795327419.1", False)
-    key = resume_token.event_key((1795327419, 1), 7)
+    key = resume_token.event_key(TOKEN, 7)
     assert event.key < key < event.until == moment.key
 
 
