@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brook.delivery.subscriber import State
-from brook.event import Batch, Position, Subscription
+from brook.event import Batch, Position
 from brook.source import Source
+from brook.subscription import Subscription
 from tests.support.events import Counted, after, at, events, key
 from tests.support.fakes import Client, Harness, Louder, until
 from tests.support.logs import LogSource

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from brook.delivery.groups import Group
 from brook.delivery.subscriber import WRITE_BYTES, CloseReason, State
-from brook.event import Batch, Event, Position, Reset, ResetReason, Subscription
+from brook.event import Batch, Event, Position, Reset, ResetReason
+from brook.subscription import Subscription
 from tests.support.events import Counted, after, at, events, key
 from tests.support.fakes import BARE, CHUNKED, Client, Harness, Louder, dechunk, until
 from tests.support.raw_client import Parser

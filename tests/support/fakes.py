@@ -12,8 +12,9 @@ from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import WRITE_BYTES, Subscriber
 from brook.delivery.subscribers import SubscriberList
-from brook.event import Batch, Event, Position, Reset, Subscription
+from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
+from brook.subscription import Subscription
 from handlers.framing import Framing
 from sources.demo import DemoSource
 from tests.support.events import Clock, after
