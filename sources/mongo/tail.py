@@ -18,6 +18,7 @@ from brook.event import Batch, LogEvent, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from sources.mongo import errors
 from sources.mongo.cursor import Cursor
+from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
 from sources.mongo.lookup import Lookup, Update
 from sources.mongo.pipeline import SLIM, pipeline
@@ -226,49 +227,56 @@ class Tail:
         """The next batch of the last reply."""
         events: list[LogEvent] = []
         size = 0
-        last = place = None
+        last: Entry | None = None
         incomplete: list[Update] = []
         while self._unread:
             full = len(events) >= BATCH_CHANGES or size >= BATCH_BYTES
-            if full and _time_of(self._unread[0]["_id"]["_data"]) != self._time:
+            if full and _time_of(_entry(self._unread[0]).token) != self._time:
                 break
-            change = self._fragments.add(self._unread.popleft())
-            if change is None:
+            entry: Entry | None = _entry(self._unread.popleft())
+            if entry is not None and entry.is_fragment:
+                entry = self._fragments.add(entry)
+            if entry is None:
                 continue
-            place = change["_id"]
-            last = place["_data"]
-            key = self._key(last)
-            event = self._event(change, last, key) if last > self._seen else None
+            last = entry
+            event = self._event(entry)
             if event is not None:
+                if self._is_incomplete(entry):
+                    incomplete.append(Update.of(len(events), entry.document))
                 events.append(event)
                 size += event.size
-                if change["operationType"] == "update" and "fullDocument" not in change:
-                    incomplete.append(Update.of(len(events) - 1, change))
+        place = last.place if last is not None else None
         if not self._unread and not self._fragments.pending:
             place = self._end
-        checkpoint = self._checkpoint(place["_data"] if place else "", last or "")
+        checkpoint = self._checkpoint(place["_data"] if place else "", last is not None)
         if place:
-            # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
             self._where = {"startAfter": place}
-        self._last_event = max(last or "", self._last_event)
+        if last is not None:
+            self._last_event = max(last.token, self._last_event)
         return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete))
 
-    def _event(self, change: Any, token: str, key: str) -> LogEvent | None:
-        operation = change["operationType"]
-        if operation in _CHANGES and self._is_named(change):
-            return Change(resume_token.event_id(token), operation, bytes(change.raw), key)
-        if operation in _RESETS and (named := _named(change, self._deployment.namespaces)):
+    def _event(self, entry: Entry) -> LogEvent | None:
+        token, operation = entry.token, entry.operation
+        key = self._key(token)
+        if token <= self._seen:
+            return None
+        if operation in _CHANGES and self._is_named(entry):
+            return Change(resume_token.event_id(token), operation, entry.raw, key)
+        if operation in _RESETS and (named := _named(entry.document, self._deployment.namespaces)):
             return Reset(_RESETS[operation], id=resume_token.event_id(token), key=key, ns=named)
         return None
 
-    def _is_named(self, change: Any) -> bool:
+    def _is_named(self, entry: Entry) -> bool:
         """False for a collection that the operator did not name. The pipeline admits some of several
         databases.
         """
         if self._deployment.has_exact_match:
             return True
-        ns = change["ns"]
+        ns = entry.document["ns"]
         return self._deployment.namespaces.hold(ns["db"], ns["coll"])
+
+    def _is_incomplete(self, entry: Entry) -> bool:
+        return entry.operation == "update" and not self._deployment.sharded
 
     def _key(self, token: str) -> str:
         """The key of the next event: it counts the events of one cluster time."""
@@ -277,7 +285,7 @@ class Tail:
         self._time = time
         return resume_token.event_key(token, self._place)
 
-    def _checkpoint(self, token: str, last_event: str) -> Position | None:
+    def _checkpoint(self, token: str, has_events: bool) -> Position | None:
         """The time up to which everything has been read, as the server's token has it.
 
         A token of no event is a high-water mark: nothing before its time is outstanding. An event's own token
@@ -287,13 +295,18 @@ class Tail:
         if not token:
             return None
         time = resume_token.token_time(token)
-        if not last_event and token == self._last_event and not self._deployment.sharded:
+        if not has_events and token == self._last_event and not self._deployment.sharded:
             return resume_token.checkpoint(time)
         return resume_token.checkpoint(resume_token.just_before(time))
 
 
 def _ignore(_: str) -> None:
     """A late reply of a replay concerns its clients only, and they wait for it."""
+
+
+def _entry(document: Any) -> Entry:
+    # The driver gives a view of the reply for a large document.
+    return Entry(bytes(document.raw))
 
 
 def _time_of(token: str) -> str:
