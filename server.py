@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -38,6 +38,9 @@ from brook.streams import SingleStream, Streams
 from handlers import application, listening
 from handlers.descriptors import Descriptors
 from sources import named_database, open_source
+
+if TYPE_CHECKING:  # it imports bson, and the demo must run without it
+    from brook.live.result_sets import ResultSets
 
 log = logging.getLogger("brook")
 
@@ -62,7 +65,8 @@ async def serve(
     """
     history = History(settings.history_max_bytes, settings.history_seconds)
     replayer = Replayer(source, history, settings.replay_cursors)
-    subscribers = SubscriberList(settings, history, replayer)
+    result_sets = _result_sets(settings, source, history)
+    subscribers = SubscriberList(settings, history, replayer, live=result_sets)
     keeper = Keeper(settings, history, subscribers, source)
     feed = Feed(source, subscribers)
     readiness = Readiness(feed)
@@ -97,6 +101,8 @@ async def serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await replayer.close()
+        if result_sets is not None:
+            await result_sets.close()
         await source.close()
 
 
@@ -134,6 +140,16 @@ async def _run(settings: Settings, uri: str | None, stopped: Callable[[], bool],
         await _unless_ended([writer], serving)
     finally:
         writer.cancel()
+
+
+def _result_sets(settings: Settings, source: Source, history: History) -> ResultSets | None:
+    """Return the result sets of live mode; None for the demo, which has no documents."""
+    if not source.has_documents:
+        return None
+    # A late import: the demo must run without bson.
+    from brook.live.result_sets import ResultSets
+
+    return ResultSets(settings, source, history)
 
 
 def _streams(settings: Settings, uri: str | None) -> Streams:

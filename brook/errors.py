@@ -51,6 +51,12 @@ class NotFound(ClientError):
     code = "not-found"
 
 
+class SnapshotTooLarge(ClientError):
+    """A result set has more documents than the operator allows."""
+
+    code = "snapshot-too-large"
+
+
 class Unavailable(ClientError):
     """The server cannot serve the stream yet, or no longer. The client should retry."""
 
@@ -71,6 +77,10 @@ class TooManyConnections(Unavailable):
     """As many clients as the system allows are connected."""
 
     code = "too-many-connections"
+
+
+class SnapshotUnavailable(BrookError):
+    """A collection cannot be read at a position. It may be readable at a newer one."""
 
 
 class CannotResume(BrookError):

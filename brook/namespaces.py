@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from brook.errors import UnknownStream
+from brook.errors import InvalidParameter, UnknownStream
 from brook.settings import Settings
 
 ALL = "*"
@@ -38,6 +38,17 @@ class Namespaces:
         raise UnknownStream(
             f"there is no stream {name[:100]!r}; the operator names the collections that the server streams"
         )
+
+    def one(self, stream: str | None) -> str:
+        """Return the single collection of a stream. Raises UnknownStream, or InvalidParameter if it has
+        several.
+        """
+        if stream is not None:
+            return self.find(stream)
+        known = [f"{database}.{name}" for database, names in self.by_database.items() for name in names]
+        if len(known) != 1 or known[0].endswith("." + ALL):
+            raise InvalidParameter("mode=live and mode=count need one collection: use /stream/{collection}")
+        return known[0]
 
     def only(self, names: Iterable[str]) -> frozenset[str] | None:
         """Apply `find` to each name. Returns None if the result is every collection of the server."""

@@ -14,10 +14,13 @@ from brook.errors import InvalidParameter
 from brook.namespaces import Namespaces
 from brook.query import Fields, Filter, Key, index_keys
 from brook.query.literals import HEX_24, LONG, UUID_FORM
-from brook.subscription import OPERATIONS, Format, Subscription, Types
+from brook.subscription import OPERATIONS, Format, Mode, Subscription, Types
 
-PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints")
+PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints", "mode")
 REPEATABLE = ("ns", "id")
+
+# Parameters that describe single changes; live mode has none.
+CHANGES_ONLY = ("ns", "id", "ops", "format", "before")
 
 # Maximum number of values of a repeatable parameter. Each value costs a look-up for each change.
 MAX_REPEATED = 200
@@ -54,6 +57,9 @@ def subscription(
         if len(values) > (MAX_REPEATED if name in REPEATABLE else 1):
             raise InvalidParameter(f"the parameter {name!r} is given {len(values)} times")
     one = {name: values[0] for name, values in parameters.items()}
+    mode = _choice(Mode, one.get("mode", Mode.CHANGES), "mode")
+    if mode is not Mode.CHANGES:
+        return _live(namespaces, stream, mode, one)
     wanted = _namespaces(namespaces, stream, parameters.get("ns", ()))
     format = _format(one.get("format"), several="ns" in parameters)
     before = _flag(one, "before", default=False)
@@ -68,6 +74,23 @@ def subscription(
         format=format,
         types=_choice(Types, one.get("types", Types.JSON), "types"),
         before=before,
+        checkpoints=_flag(one, "checkpoints", default=True),
+    )
+
+
+def _live(namespaces: Namespaces, stream: str | None, mode: Mode, one: Mapping[str, str]) -> Subscription:
+    """Return the subscription of a result set, which has one collection."""
+    for name in CHANGES_ONLY:
+        if name in one:
+            raise InvalidParameter(f"{name} works only with mode=changes; a result set has no single changes")
+    if mode is Mode.COUNT and "fields" in one:
+        raise InvalidParameter("fields does not work with mode=count, which shows no documents")
+    return Subscription(
+        namespaces=frozenset({namespaces.one(stream)}),
+        filter=_filter(one["filter"]) if "filter" in one else None,
+        fields=Fields.parse(one["fields"]) if "fields" in one else None,
+        types=_choice(Types, one.get("types", Types.JSON), "types"),
+        mode=mode,
         checkpoints=_flag(one, "checkpoints", default=True),
     )
 

@@ -68,6 +68,15 @@ class Settings:
         min=1,
         max=64,
     )
+    snapshot_cursors: int = _setting(
+        4, "Maximum number of result sets that are read at once for live mode.", min=1, max=64
+    )
+    snapshot_max_documents: int = _setting(
+        100_000, "Maximum number of documents in a result set of live mode.", min=1
+    )
+    live_linger_seconds: float = _setting(
+        30.0, "Time for which a result set is kept after its last client has left.", min=0, max=86400
+    )
     processes: int = _setting(
         1,
         "Processes that share the port, each with its own change stream; about one per core.",

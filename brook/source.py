@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from brook.errors import HistoryLost, InvalidParameter
+from brook.errors import HistoryLost, InvalidParameter, SnapshotUnavailable
 from brook.event import Batch, Position
 from brook.subscription import Subscription
 
 
 class Source(abc.ABC):
     """The origin of events. Only `events` has to be written; the rest is for sources with a log."""
+
+    has_documents = False
+    """True if `snapshot` can read the documents that the events are about."""
 
     interruption: str | None = None
     """The reason why no events flow at the moment, in one line for `/readyz`; None while they flow."""
@@ -35,6 +38,14 @@ class Source(abc.ABC):
         Call it only if a client may want them, and before the next batch is taken.
         """
         return batch
+
+    async def snapshot(self, namespace: str, query: bytes, at: Position) -> AsyncGenerator[Sequence[bytes]]:
+        """The documents that match a query (BSON) at a position, as BSON, in parts.
+
+        Raises SnapshotUnavailable if the collection cannot be read at this position, or not at all.
+        """
+        raise SnapshotUnavailable(f"this source has no documents of {namespace}")
+        yield ()  # makes this a generator
 
     async def replay(self, after: Position) -> AsyncGenerator[Batch]:
         """The log after a position, going on into the present until closed.

@@ -21,6 +21,14 @@ class Format(enum.StrEnum):
     ENVELOPE = "envelope"
 
 
+class Mode(enum.StrEnum):
+    """The kind of stream: every change, a result set that stays true, or only its size."""
+
+    CHANGES = "changes"
+    LIVE = "live"
+    COUNT = "count"
+
+
 class Types(enum.StrEnum):
     """The notation of values that JSON lacks."""
 
@@ -45,8 +53,14 @@ class Subscription:
     format: Format = Format.PLAIN
     types: Types = Types.JSON
     before: bool = False
+    mode: Mode = Mode.CHANGES
     checkpoints: bool = True
     """True if the client may be sent blocks without data."""
+
+    @property
+    def is_live(self) -> bool:
+        """True if a result set is kept for it."""
+        return self.mode is not Mode.CHANGES
 
     @property
     def index(self) -> tuple[str, Collection[Hashable]] | None:

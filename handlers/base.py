@@ -26,6 +26,7 @@ STATUS = {
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-many-connections": HTTPStatus.TOO_MANY_REQUESTS,
+    "snapshot-too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
 

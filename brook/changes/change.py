@@ -50,10 +50,11 @@ class Change(LogEvent):
 class DecodedChange(DecodedEvent):
     """A decoded change. All subscriptions of a batch share it, and with it each rendering."""
 
-    __slots__ = ("_change", "_id", "_rendered", "document", "operation")
+    __slots__ = ("_change", "_id", "_rendered", "document", "operation", "size")
 
     def __init__(self, change: Change) -> None:
         self._change = documents.decode(change.raw)
+        self.size = change.size
         self._id = change.id
         self._rendered: dict[tuple[Format, Types, Fields | None, bool], str] = {}
         self.operation = change.operation
@@ -66,6 +67,11 @@ class DecodedChange(DecodedEvent):
         """Database and collection, joined by a dot."""
         ns = self._change["ns"]
         return f"{ns['db']}.{ns['coll']}"
+
+    @property
+    def document_id(self) -> Any:
+        """The `_id` of the document."""
+        return self._change["documentKey"]["_id"]
 
     def keys(self, path: str) -> set[Any]:
         """The values at a path. For a deleted document without a pre-image, only `_id` is known."""

@@ -23,6 +23,10 @@ class Group:
         self.view = view
         self.fanouts: dict[Framing, Fanout] = {}
 
+    def subscribers(self) -> list[Subscriber]:
+        """The subscribers of the group."""
+        return [each for fanout in self.fanouts.values() for each in (*fanout.idle, *fanout.busy)]
+
 
 class Groups:
     """All groups with a live subscriber.
@@ -53,6 +57,10 @@ class Groups:
         """Number of entries in both tables; 0 if there are no groups."""
         scanned = sum(map(len, self._scanned.values()))
         return scanned + sum(len(groups) for values in self._indexed.values() for groups in values.values())
+
+    def get(self, subscription: Subscription) -> Group | None:
+        """The group of a subscription; None if it has no live subscriber."""
+        return self._groups.get(subscription)
 
     def fanout_of(self, subscriber: Subscriber) -> Fanout:
         """The fan-out of a live subscriber."""
@@ -119,7 +127,12 @@ class Groups:
         return found
 
     def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
-        """The dicts that hold a group: one for each value of its equality, or one in `_scanned`."""
+        """The dicts that hold a group: one for each value of its equality, or one in `_scanned`.
+
+        None for a result set, which has an index of its own.
+        """
+        if subscription.is_live:
+            return []
         if subscription.index is None:
             return [self._scanned.setdefault(subscription.recipient, {})]
         path, values = subscription.index
@@ -132,6 +145,8 @@ class Groups:
         del self._groups[subscription]
         for place in self._places(subscription):
             del place[group]
+        if subscription.is_live:
+            return
         if subscription.index is None:
             _prune(self._scanned, [subscription.recipient])
         else:

@@ -164,6 +164,11 @@ class History:
         frames = frames[bisect_right(block.keys, after) :]
         return Chunk(b"".join(frames), sum(map(bool, frames)), block.keys[-1])
 
+    def events_after(self, key: str) -> Iterator[DecodedEvent]:
+        """The events after a key, decoded."""
+        for block in self._blocks_from(key):
+            yield from self._decode(block)[bisect_right(block.keys, key) :]
+
     def _block_after(self, key: str) -> _Block | None:
         """The first block with an event after `key`."""
         index = bisect_right(self._blocks, key, key=_last_key)

@@ -47,7 +47,7 @@ class Keeper:
         pause = min(1.0, self._settings.heartbeat_seconds / 4, self._settings.write_timeout_seconds / 4)
         while True:
             await asyncio.sleep(pause)
-            self._history.expire()
+            self._subscribers.expire()
             self._disconnect_stuck()
             self._announce_feed()
             await self._keep_alive()

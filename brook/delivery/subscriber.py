@@ -5,7 +5,7 @@ Only the methods in this file change a subscriber. The states:
       CATCHING_UP <---> REPLAYING       reads from the history; waits for a replay of the log
            |                |
            +-----> LIVE <---+           is sent each batch when it is published
-                    |
+                    |                   (in live mode, LIVE returns to CATCHING_UP for a new snapshot)
     any state --> CLOSING --> GONE      is sent its goodbye; has left the list
 
 A client that leaves, or is cut off, goes to GONE from any state.
@@ -30,6 +30,7 @@ class CloseReason(enum.StrEnum):
 
     SHUTDOWN = "shutdown"
     SLOW_CONSUMER = "slow-consumer"
+    REFUSED = "refused"
     # Only in the log: the client can no longer be told.
     CLIENT_LEFT = "client-left"
     WRITE_TIMEOUT = "write-timeout"
@@ -41,7 +42,7 @@ class State(enum.Enum):
 
     LIVE = "is sent every batch when it is published"
     CATCHING_UP = "reads from the history whenever its socket has room"
-    REPLAYING = "is behind the history and waits for a replay of the log"
+    REPLAYING = "waits for a replay of the log, or for a snapshot"
     CLOSING = "is being sent its goodbye and the bytes before it"
     GONE = "has left the list"
 
@@ -49,7 +50,7 @@ class State(enum.Enum):
 TRANSITIONS = {
     State.CATCHING_UP: (State.LIVE, State.REPLAYING, State.CLOSING, State.GONE),
     State.REPLAYING: (State.CATCHING_UP, State.LIVE, State.CLOSING, State.GONE),
-    State.LIVE: (State.CLOSING, State.GONE),
+    State.LIVE: (State.CATCHING_UP, State.CLOSING, State.GONE),
     State.CLOSING: (State.GONE,),
     State.GONE: (),
 }
@@ -124,6 +125,10 @@ class Subscriber:
 
     def catch_up(self) -> None:
         """Return to the history, which covers the position now."""
+        self._become(State.CATCHING_UP)
+
+    def start_over(self) -> None:
+        """Leave state LIVE for a new snapshot."""
         self._become(State.CATCHING_UP)
 
     def go_live(self) -> None:

@@ -7,10 +7,10 @@ subscriber delays no other.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from brook import sse
@@ -19,34 +19,22 @@ from brook.delivery.connection import Buffer
 from brook.delivery.fanout import Fanout
 from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
+from brook.delivery.live import LiveSets
+from brook.delivery.statistics import Statistics
 from brook.delivery.subscriber import CloseReason, State, Subscriber
 from brook.delivery.views import ChangeView, View
+from brook.errors import ClientError
 from brook.event import Batch, Position, Reset
 from brook.settings import Settings
 from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
+# Reconnection time after a refusal that will not pass by itself.
+REFUSED_RETRY_MS = 60_000
+
 # Number of blocks that a subscriber may read in one turn of the event loop.
 CATCH_UP_BLOCKS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The list at one moment, as numbers."""
-
-    subscribers: int
-    live: int
-    replaying: int
-    """Subscribers that wait for a replay of the log."""
-    busy: int
-    """Subscribers with a full socket."""
-    queued_bytes: int
-    """Bytes in the queues of busy subscribers."""
-    subscriptions: int
-    """Distinct subscriptions with a live subscriber."""
-    index_entries: int
-    """Entries of the index over these subscriptions."""
 
 
 class SubscriberList:
@@ -58,18 +46,24 @@ class SubscriberList:
         history: History,
         catch_up: CatchUp,
         observers: Sequence[Observer] = (),
+        live: LiveSets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._history = history
         self._catch_up = catch_up
         self._observers = tuple(observers)
+        self._live = live
+        if live is not None:
+            live.attach(lambda: self._checkpoint, self._go_on, self._cannot_serve)
         self._clock = clock
         self._groups = Groups(self._view_of)
         self._all: dict[Subscriber, None] = {}
         self._checkpoint: Position | None = None
         self._notice = b""
         """A frame about the feed for new subscribers; empty if there is none."""
+        self._starting_over: list[Subscriber] = []
+        """Subscribers of result sets that the current batch has broken."""
         self._paused: list[Callable[[], None]] | None = None
         """Steps postponed to the end of `publish_in_turns`; None while no such call is running."""
         self.empty = asyncio.Event()
@@ -91,16 +85,7 @@ class SubscriberList:
 
     def statistics(self) -> Statistics:
         """Count the list. Takes time in proportion to the number of subscribers."""
-        states = [subscriber.state for subscriber in self._all]
-        return Statistics(
-            subscribers=len(self._all),
-            live=states.count(State.LIVE),
-            replaying=states.count(State.REPLAYING),
-            busy=sum(subscriber.waiting for subscriber in self._all),
-            queued_bytes=sum(subscriber.queued_bytes for subscriber in self._all),
-            subscriptions=len(self._groups),
-            index_entries=self._groups.index_entries,
-        )
+        return Statistics.of(self._all, self._groups)
 
     # -- coming and going --------------------------------------------------------------------------
 
@@ -115,6 +100,12 @@ class SubscriberList:
             observer.joined(subscriber)
         may_be_empty = subscriber.subscription.checkpoints
         opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
+        if subscriber.subscription.is_live:
+            # A new snapshot says what a reset would.
+            if since is not None:
+                subscriber.resume(since)
+            self._read_on(subscriber, opening + self._notice)
+            return
         if reset is not None:
             opening += reset.frame(subscriber.subscription)
         opening += self._notice
@@ -142,10 +133,7 @@ class SubscriberList:
         """Forget a subscriber after its socket has closed. Does nothing if it has left already."""
         if subscriber.state is State.GONE:
             return
-        if subscriber.state is State.LIVE:
-            self._groups.leave(subscriber)
-        elif subscriber.state is State.REPLAYING:
-            self._catch_up.forget(subscriber)
+        self._withdraw(subscriber)
         subscriber.leave()
         self._all.pop(subscriber, None)
         if not self._all:
@@ -164,14 +152,23 @@ class SubscriberList:
 
     def say_goodbye(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """Send a subscriber its farewell. Its connection is closed once that is written."""
+        farewell = sse.farewell("bye", f'{{"reason":"{reason}"}}', self._settings.jittered_retry_ms())
+        self._say_farewell(subscriber, reason, farewell)
+
+    def _say_farewell(self, subscriber: Subscriber, reason: CloseReason, farewell: bytes) -> None:
         if subscriber.state in (State.CLOSING, State.GONE):
             return
+        self._withdraw(subscriber)
+        subscriber.say_goodbye(reason, farewell, self._clock())
+
+    def _withdraw(self, subscriber: Subscriber) -> None:
+        """Take a subscriber out of everything that may still send to it."""
         if subscriber.state is State.LIVE:
             self._groups.leave(subscriber)
         elif subscriber.state is State.REPLAYING:
             self._catch_up.forget(subscriber)
-        farewell = sse.farewell("bye", f'{{"reason":"{reason}"}}', self._settings.jittered_retry_ms())
-        subscriber.say_goodbye(reason, farewell, self._clock())
+        if self._live is not None and subscriber.subscription.is_live:
+            self._live.leave(subscriber)
 
     def cut(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """Close a connection without a goodbye, and forget its subscriber."""
@@ -196,7 +193,15 @@ class SubscriberList:
         """
         last = batch.events[-1]
         self._history.restart(Position(last.key, last.id))
+        if self._live is not None:
+            self._live.forget()
         self._checkpoint = batch.checkpoint or self._checkpoint
+
+    def expire(self) -> None:
+        """Drop what nobody needs any more."""
+        self._history.expire()
+        if self._live is not None:
+            self._live.expire()
 
     async def publish_in_turns(self, batch: Batch) -> None:
         """Like `publish`, but give the event loop a turn after each group. For large batches.
@@ -218,13 +223,36 @@ class SubscriberList:
             self._checkpoint = batch.checkpoint
         if batch.events and not batch.recipient:
             self._history.append(batch.events)
-        decoded = [event.decode() for event in batch.events] if self._groups else []
+        decoded = [event.decode() for event in batch.events] if self._groups or self._live else []
         for group, frames in self._groups.deliveries(batch.recipient, decoded):
             self._fan_out(group, frames, batch.events[-1].key)
             yield
+        if self._live:
+            for subscription, frame, position in self._live.publish(batch, decoded):
+                self._publish_live(subscription, frame, position)
+                yield
         if batch.checkpoint is not None:
             self._checkpoint = batch.checkpoint
             self._history.advance(batch.checkpoint)
+        self._start_over()
+
+    def _publish_live(self, subscription: Subscription, frame: bytes, position: Position) -> None:
+        group = self._groups.get(subscription)
+        if group is None:
+            return
+        if frame:
+            self._fan_out(group, [frame], position.key)
+            return
+        for subscriber in group.subscribers():
+            self._groups.leave(subscriber)
+            subscriber.start_over()
+            self._starting_over.append(subscriber)
+
+    def _start_over(self) -> None:
+        """Send new snapshots, after the batch for which they are needed."""
+        starting, self._starting_over = self._starting_over, []
+        for subscriber in starting:
+            self._read_on(subscriber)
 
     def announce(self, notice: bytes, *, to_newcomers: bool) -> None:
         """Send a frame about the feed to every subscriber; with `to_newcomers`, also to each later one."""
@@ -276,6 +304,9 @@ class SubscriberList:
         if self._paused is not None:
             self._paused.append(partial(self._read_on, subscriber, data))
             return
+        if self._live is not None and subscriber.subscription.is_live:
+            self._read_live(self._live, subscriber, data)
+            return
         view = self._view_of(subscriber.subscription)
         for _ in range(CATCH_UP_BLOCKS):
             position = subscriber.position
@@ -298,6 +329,42 @@ class SubscriberList:
                 return
             data = b""
         asyncio.get_running_loop().call_soon(self._read_on, subscriber)
+
+    def _read_live(self, live: LiveSets, subscriber: Subscriber, data: bytes) -> None:
+        """Send `data`, then the snapshot or the missed changes, until the socket is full or all is sent."""
+        for _ in range(CATCH_UP_BLOCKS):
+            step = live.next(subscriber)
+            if step.data is None:
+                subscriber.wait_for_replay()
+                self.send(subscriber, data)
+                return
+            data += step.data
+            if step.position is not None:
+                subscriber.see(step.position.key)
+                self._go_live(subscriber, data)
+                return
+            self.send(subscriber, data)
+            data = b""
+            if subscriber.waiting or subscriber.state is not State.CATCHING_UP:
+                return
+        asyncio.get_running_loop().call_soon(self._read_on, subscriber)
+
+    def _go_on(self, subscriber: Subscriber) -> None:
+        """Send a subscriber more of its snapshot, for which it has waited."""
+        if subscriber.state is State.REPLAYING:
+            subscriber.catch_up()
+            if not subscriber.waiting:
+                self._read_on(subscriber)
+
+    def _cannot_serve(self, subscriber: Subscriber, error: Exception) -> None:
+        """End a stream whose result set cannot be read."""
+        if isinstance(error, ClientError):
+            data = json.dumps({"code": error.code, "detail": str(error)})
+            self._say_farewell(
+                subscriber, CloseReason.REFUSED, sse.farewell("problem", data, REFUSED_RETRY_MS)
+            )
+        else:
+            self.cut(subscriber, CloseReason.REPLAY_FAILED)
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
         """Take a subscriber back. It reads on from the history; with a reset it goes live."""

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import bson
+from bson import json_util
+from bson.binary import UuidRepresentation
+from bson.codec_options import DatetimeConversion
+
 from brook.query import parser
 from brook.query.conditions import And, Condition, In
 from brook.query.order import KEY_MAKERS, PLAIN_KINDS, Key
@@ -20,6 +25,14 @@ from brook.query.paths import finder
 BYTES_PER_CHARACTER = 70
 
 
+_QUERY = json_util.JSONOptions(
+    tz_aware=True,
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
+    # Dates outside of Python's range of years stay numbers.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """A valid query. Two filters are equal if their conditions are."""
@@ -27,6 +40,8 @@ class Filter:
     condition: Condition
     size: int = field(default=0, compare=False)
     """Approximate bytes held."""
+    query: bytes = field(default=b"\x05\0\0\0\0", compare=False, repr=False)
+    """The query as BSON, for `find`."""
     matches: Callable[[dict[str, Any]], bool] = field(init=False, compare=False, repr=False)
     """Returns True if MongoDB's `find` would return this document, decoded by `documents.decode`."""
 
@@ -50,7 +65,9 @@ class Filter:
     @classmethod
     def parse(cls, text: str) -> Filter:
         """Parse a decoded `filter` parameter. Raises InvalidFilter, which names the error and its place."""
-        return cls(parser.parse(text), 1500 + BYTES_PER_CHARACTER * len(text))
+        condition = parser.parse(text)
+        query = bson.encode(json_util.loads(text, json_options=_QUERY))
+        return cls(condition, 1500 + BYTES_PER_CHARACTER * len(text), query)
 
 
 def index_keys(document: dict[str, Any], path: str) -> set[Key]:

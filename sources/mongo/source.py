@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from brook.event import Batch, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
-from sources.mongo import client, errors
+from sources.mongo import client, errors, snapshot
 from sources.mongo.tail import Deployment, Tail
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ class MongoSource(Source):
     It continues at its last token after elections, restarts and cut networks. Only a gap in the log becomes a
     reset.
     """
+
+    has_documents = True
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self._settings = settings
@@ -144,6 +146,13 @@ class MongoSource(Source):
                 yield await self._patiently(tail, partial(self._complete, tail, batch))
         finally:
             await tail.close()
+
+    async def snapshot(self, namespace: str, query: bytes, at: Position) -> AsyncGenerator[Sequence[bytes]]:
+        """The documents that match a query at a checkpoint. Raises SnapshotUnavailable."""
+        time = resume_token.cluster_time(at.key)
+        async with contextlib.aclosing(snapshot.documents(self._deployment, namespace, query, time)) as parts:
+            async for part in parts:
+                yield part
 
     def position(self, id: str) -> Position:
         """The position of a resume token or a checkpoint. Raises InvalidId."""

@@ -5,63 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import bson
-import mongomock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brook.changes.change import Change
-from brook.changes.resume_token import event_id, event_key
-from brook.namespaces import Namespaces
 from brook.parameters import subscription
 from tests.support.fakes import Client, Harness
-
-KNOWN = Namespaces("pond", ["creatures"])
-NS = {"db": "pond", "coll": "creatures"}
-
-documents = st.fixed_dictionaries(
-    {"type": st.sampled_from(["newt", "crawdad"]), "size": st.integers(0, 9)},
-    optional={"mood": st.none() | st.text(max_size=3), "legs": st.lists(st.integers(0, 3), max_size=2)},
-)
-fields = st.dictionaries(
-    st.sampled_from(["type", "size", "mood"]), st.integers(0, 9) | st.just("newt"), min_size=1
-)
-writes = st.tuples(
-    st.sampled_from(["insert", "update", "replace", "delete"]), st.integers(0, 5), documents, fields
-)
-
-
-class Pond:
-    """A collection, and the change events of the writes to it, as MongoDB would report them."""
-
-    def __init__(self) -> None:
-        self.creatures: Any = mongomock.MongoClient().pond.creatures
-        self._written = 0
-
-    def write(
-        self, operation: str, id: int, document: dict[str, Any], changed: dict[str, Any]
-    ) -> list[Change]:
-        known = self.creatures.find_one({"_id": id})
-        if (operation == "insert") == (known is not None):
-            return []  # MongoDB refuses the one, and has nothing to do for the other
-        event: dict[str, Any] = {"operationType": operation, "ns": NS, "documentKey": {"_id": id}}
-        match operation:
-            case "insert":
-                self.creatures.insert_one({"_id": id, **document})
-            case "replace":
-                self.creatures.replace_one({"_id": id}, document)
-            case "update":
-                self.creatures.update_one({"_id": id}, {"$set": changed})
-                event["updateDescription"] = {"updatedFields": changed, "removedFields": []}
-            case "delete":
-                self.creatures.delete_one({"_id": id})
-                event["fullDocumentBeforeChange"] = known
-        if operation != "delete":
-            event["fullDocument"] = self.creatures.find_one({"_id": id})
-        self._written += 1
-        token = f"82{self._written:08X}0000000104"
-        return [Change(event_id(token), operation, bson.encode(event), event_key(token, 0))]
+from tests.support.pond import KNOWN, Pond, writes
 
 
 def copy(client: Client) -> dict[int, Any]:

@@ -243,6 +243,8 @@ def check(collection: Any, ours: list[dict[str, Any]], text: str) -> int:
     """Both answers are the same, and the index keeps its promises; how many documents matched."""
     filter = Filter.parse(text)
     theirs = found_by_mongod(collection, text)
+    as_asked = collection.find(RawBSONDocument(filter.query), {"_id": 1})
+    assert {document["_id"] for document in as_asked} == theirs, "a snapshot would show other documents"
     mine = {document["_id"] for document in ours if filter.matches(document)}
     for document in ours:
         if (document["_id"] in theirs) != (document["_id"] in mine):

@@ -111,12 +111,15 @@ def test_help_says_option_environment_and_default(field):
     assert field.metadata["help"].split(";")[0] in shown
 
 
+COUNTS = ("port", "replay_cursors", "processes", "snapshot_cursors", "snapshot_max_documents")
+
+
 @each_field
 def test_unit_of_a_number_is_in_its_name(field):
     if type(field.default) is float:
         assert field.name.endswith("_seconds")
     elif type(field.default) is int:
-        assert field.name.endswith(("_bytes", "_ms")) or field.name in ("port", "replay_cursors", "processes")
+        assert field.name.endswith(("_bytes", "_ms")) or field.name in COUNTS
 
 
 def test_settings_are_frozen():

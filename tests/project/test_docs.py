@@ -156,6 +156,7 @@ def test_every_decision_says_context_decision_and_consequences():
 
 # -- what protocol.md says of the code -------------------------------------------------------------
 
+LIVE = blocks(ROOT / "docs" / "live.md")
 PROTOCOL = ROOT / "docs" / "protocol.md"
 
 
@@ -164,8 +165,10 @@ def test_every_reason_of_a_reset_is_documented():
 
 
 def test_every_goodbye_is_documented():
-    only_in_the_log = {CloseReason.CLIENT_LEFT, CloseReason.WRITE_TIMEOUT, CloseReason.REPLAY_FAILED}
-    said = set(CloseReason) - only_in_the_log
+    not_in_a_bye = {
+        CloseReason.CLIENT_LEFT, CloseReason.WRITE_TIMEOUT, CloseReason.REPLAY_FAILED, CloseReason.REFUSED
+    }  # fmt: skip
+    said = set(CloseReason) - not_in_a_bye
     assert {row[0] for row in table(PROTOCOL, "reason \\|")} == said
 
 
@@ -247,6 +250,26 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                     first_id = re.findall(r"^id: (t.*-.*)$", running.said, re.M)[0]
             tested += 1
     assert tested == 10
+
+
+def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start_server):
+    database.creatures.insert_many([{"_id": 1, "type": "newt"}, {"_id": 2, "type": "otter"}])
+    server = start_server("--mongo", sandbox.uri, "--database", database.name)
+    query, writes, count = (block for block in LIVE if block.info.endswith(" live"))
+    says, says_count = (block for block in LIVE if block.info == "text")
+    writing = iter(
+        (
+            lambda: database.creatures.insert_one({"_id": 3, "type": "newt"}),
+            lambda: database.creatures.update_one({"_id": 1}, {"$set": {"type": "old newt"}}),
+        )
+    )
+    with Command(query.text.strip().replace("localhost:3333", f"127.0.0.1:{server.port}")) as running:
+        for done in range(len(writes.text.splitlines())):
+            running.until(r"(?s).*event: live\n.*?\n\n" + r"(?s:.*event: changes\n.*?\n\n)" * done)
+            next(writing)()
+        running.until(pattern(says.text))
+    with Command(count.text.strip().replace("localhost:3333", f"127.0.0.1:{server.port}")) as running:
+        running.until(pattern(says_count.text))
 
 
 def test_lines_of_the_readme_follow_the_data_in_a_browser(sandbox, database, start_server, page):

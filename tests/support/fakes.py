@@ -13,6 +13,7 @@ from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import WRITE_BYTES, Subscriber
 from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Event, Position, Reset
+from brook.live.result_sets import ResultSets
 from brook.settings import Settings
 from brook.subscription import Subscription
 from handlers.framing import Framing
@@ -140,7 +141,10 @@ class Harness:
         self.replayer = (
             Replayer(source, self.history, cursors, **(replay or {})) if source is not None else None
         )
-        self.list = SubscriberList(self.settings, self.history, self.replayer or self, clock=self.clock)
+        self.result_sets = ResultSets(self.settings, self.source, self.history, self.clock)
+        self.list = SubscriberList(
+            self.settings, self.history, self.replayer or self, live=self.result_sets, clock=self.clock
+        )
         self.keeper = Keeper(self.settings, self.history, self.list, self.source, self.clock)
 
     def take(self, subscriber: Subscriber, delivery: SubscriberList) -> None:

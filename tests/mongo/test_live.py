@@ -1,0 +1,409 @@
+"""Live mode on a real MongoDB: what a client holds is what `find` shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import pymongo
+import pytest
+from bson import Timestamp
+from pymongo import WriteConcern
+
+from brook.changes import resume_token
+from tests.support.processes import ServerProcess
+from tests.support.raw_client import RawClient, Received
+
+
+@pytest.fixture(scope="module")
+def server(sandbox) -> Iterator[ServerProcess]:
+    options = ["--collection", "creatures", "--collection", "moods", "--live-linger-seconds", "1"]
+    server = ServerProcess("--mongo", sandbox.uri, "--database", "live", "--heartbeat-seconds", "1", *options)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def creatures(sandbox) -> Iterator[Any]:
+    with pymongo.MongoClient[Any](sandbox.uri) as client:
+        creatures = client.live.get_collection("creatures", write_concern=WriteConcern("majority"))
+        creatures.delete_many({})
+        yield creatures
+
+
+class Copy:
+    """A page that holds the documents of a live query, as docs/protocol.md says to."""
+
+    def __init__(self, client: RawClient, documents: dict[str, Any] | None = None) -> None:
+        self.client = client
+        self.documents: dict[str, Any] = dict(documents or {})
+        self._snapshot: dict[str, Any] | None = None
+        self.events: list[Received] = []
+        self.last: dict[str, Any] = {}
+
+    async def next(self) -> Received:
+        """Apply the next event."""
+        event = await self.client.next()
+        self.events.append(event)
+        self.last = data = json.loads(event.data)
+        match event.event:
+            case "snapshot":
+                self._snapshot = self._snapshot or {}
+                self._snapshot |= {json.dumps(document["_id"]): document for document in data["docs"]}
+            case "live":
+                if not data.get("resumed"):
+                    self.documents, self._snapshot = self._snapshot or {}, None
+                assert len(self.documents) == data["count"], (self.events[-4:], self.client.raw[-900:])
+            case "changes":
+                for change in data["changes"]:
+                    key = json.dumps(change["id"])
+                    if change["op"] == "upsert":
+                        self.documents[key] = change["doc"]
+                    else:
+                        self.documents.pop(key, None)
+            case other:
+                raise AssertionError(other)
+        return event
+
+    async def until_live(self) -> dict[str, Any]:
+        while (await self.next()).event != "live":
+            pass
+        return self.last
+
+    @property
+    def position(self) -> str:
+        return self.client.parser.last_id
+
+    def ids(self) -> list[Any]:
+        return [document["_id"] for document in self.documents.values()]
+
+
+@asynccontextmanager
+async def live(
+    server: ServerProcess, query: dict[str, Any] | None = None, *, last_id: str = "", more: str = ""
+) -> AsyncIterator[Copy]:
+    path = "/stream/creatures?mode=live" + more
+    if query is not None:
+        path += "&filter=" + quote(json.dumps(query))
+    with closing(await RawClient(server.port, path, last_id=last_id).connect()) as client:
+        yield Copy(client)
+
+
+async def caught_up(server: ServerProcess, creatures: Any) -> None:
+    """Wait until the server has read everything that was written: a snapshot shows its own position."""
+    time = creatures.database.client.admin.command("ping")["operationTime"]
+    place = resume_token.checkpoint((time.time, time.inc))
+    while True:
+        with closing(await RawClient(server.port).connect()) as client:
+            await client.opened()
+            if resume_token.position(client.parser.last_id) >= place:
+                return
+        await asyncio.sleep(0.05)
+
+
+def test_snapshot_then_every_change_that_concerns_the_query(server, creatures):
+    creatures.insert_many([{"_id": 1, "n": 1}, {"_id": 2, "n": 2}, {"_id": "1", "n": 1}])
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        async with live(server, {"n": {"$lt": 2}}) as copy:
+            assert await copy.until_live() == {"count": 2}
+            assert copy.ids() == [1, "1"]
+            creatures.insert_one({"_id": 3, "n": 0})
+            await copy.next()
+            assert copy.last == {
+                "changes": [{"op": "upsert", "why": "insert", "id": 3, "doc": {"_id": 3, "n": 0}}]
+            }
+            creatures.insert_one({"_id": 4, "n": 9})
+            creatures.update_one({"_id": 2}, {"$set": {"n": -1}})
+            await copy.next()
+            assert [(one["why"], one["id"]) for one in copy.last["changes"]] == [("enter", 2)]
+            creatures.update_one({"_id": 1}, {"$set": {"n": 5}})
+            await copy.next()
+            assert copy.last == {"changes": [{"op": "remove", "why": "leave", "id": 1}]}
+            creatures.delete_one({"_id": 4})
+            creatures.delete_one({"_id": 1})
+            creatures.replace_one({"_id": 3}, {"n": 1, "new": True})
+            await copy.next()
+            assert [(one["why"], one["id"]) for one in copy.last["changes"]] == [("replace", 3)]
+            creatures.delete_one({"_id": 3})
+            await copy.next()
+            assert copy.last == {"changes": [{"op": "remove", "why": "delete", "id": 3}]}
+            assert copy.ids() == ["1", 2]
+
+    asyncio.run(scenario())
+
+
+def test_transaction_is_one_event_and_a_document_is_in_it_once(server, creatures):
+    creatures.insert_many([{"_id": n, "n": 0} for n in range(3)])
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        async with live(server) as copy:
+            await copy.until_live()
+            with creatures.database.client.start_session() as session, session.start_transaction():
+                creatures.update_one({"_id": 0}, {"$inc": {"n": 1}}, session=session)
+                creatures.update_one({"_id": 1}, {"$inc": {"n": 1}}, session=session)
+                creatures.update_one({"_id": 0}, {"$inc": {"n": 1}}, session=session)
+                creatures.delete_one({"_id": 2}, session=session)
+            await copy.next()
+            assert sorted((one["op"], one["id"]) for one in copy.last["changes"]) == [
+                ("remove", 2),
+                ("upsert", 0),
+                ("upsert", 1),
+            ]
+            assert copy.documents["0"] == {"_id": 0, "n": 2}
+
+    asyncio.run(scenario())
+
+
+def test_change_in_no_shown_field_is_not_sent(server, creatures):
+    creatures.insert_one({"_id": 1, "name": "newt", "secret": 1})
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        async with live(server, more="&fields=name") as copy:
+            await copy.until_live()
+            assert copy.documents == {"1": {"_id": 1, "name": "newt"}}
+            creatures.update_one({"_id": 1}, {"$set": {"secret": 2}})
+            creatures.update_one({"_id": 1}, {"$set": {"name": "crawdad"}})
+            await copy.next()
+            assert copy.last["changes"][0]["doc"] == {"_id": 1, "name": "crawdad"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("where", ["record", "log"])
+def test_client_that_comes_back_gets_the_missed_changes(server, creatures, sandbox, start_server, where):
+    """From the set's own record, or on another server from the log."""
+    creatures.insert_many([{"_id": n, "n": n} for n in range(4)])
+    other = server
+    if where == "log":
+        other = start_server("--mongo", sandbox.uri, "--database", "live")
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        async with live(server, {"n": {"$gte": 1}}) as copy:
+            await copy.until_live()
+            creatures.insert_one({"_id": "mark", "n": 7})
+            await copy.next()
+            held = copy.documents
+            place = copy.position
+        creatures.insert_one({"_id": 5, "n": 5})
+        creatures.update_one({"_id": 1}, {"$set": {"n": 0}})
+        creatures.update_one({"_id": 2}, {"$set": {"n": 20}})
+        creatures.delete_one({"_id": 3})
+        creatures.insert_one({"_id": 6, "n": 0})
+        await caught_up(other, creatures)
+        async with live(other, {"n": {"$gte": 1}}, last_id=place) as copy:
+            copy.documents = dict(held)
+            said = await copy.until_live()
+            assert said == {"count": 3, "resumed": True}
+            assert not [event for event in copy.events if event.event == "snapshot"]
+            assert sorted(map(str, copy.ids())) == ["2", "5", "mark"]
+            creatures.update_one({"_id": 2}, {"$set": {"n": 21}})
+            while copy.documents["2"]["n"] != 21:
+                await copy.next()
+
+    asyncio.run(scenario())
+
+
+def test_position_that_nobody_knows_gets_a_new_snapshot(server, creatures):
+    creatures.insert_one({"_id": 1})
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        for place in ("t1000000000.1", "rubbish"):
+            async with live(server, last_id=place) as copy:
+                assert await copy.until_live() == {"count": 1}
+                assert copy.ids() == [1]
+
+    asyncio.run(scenario())
+
+
+def test_drop_brings_a_new_snapshot_with_the_reason_and_no_reset(server, creatures):
+    creatures.insert_many([{"_id": 1}, {"_id": 2}])
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        async with live(server) as copy:
+            await copy.until_live()
+            creatures.drop()
+            said = await copy.until_live()
+            assert said == {"count": 0, "reason": "collection-dropped"}
+            creatures.insert_one({"_id": 3})
+            await copy.next()
+            assert copy.ids() == [3]
+
+    asyncio.run(scenario())
+
+
+def test_equal_queries_that_come_together_are_read_once(server, creatures):
+    creatures.insert_many([{"_id": n, "of": "herd"} for n in range(500)])
+
+    def finds() -> int:
+        status = creatures.database.client.admin.command("serverStatus")
+        return status["metrics"]["commands"]["find"]["total"]
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        before = finds()
+
+        async def one(number: int) -> None:
+            async with live(server, {"of": "herd"}) as copy:
+                await copy.until_live()
+                assert len(copy.documents) == 500
+                parts = [event for event in copy.events if event.event == "snapshot"]
+                assert len(parts) == 5
+
+        await asyncio.gather(*map(one, range(40)))
+        assert finds() - before <= 3
+
+    asyncio.run(scenario())
+
+
+def test_count_tells_only_the_number(server, creatures):
+    creatures.insert_many([{"_id": n, "n": n} for n in range(3)])
+
+    async def scenario() -> None:
+        await caught_up(server, creatures)
+        path = "/stream/creatures?mode=count&filter=" + quote('{"n":{"$gt":0}}')
+        with closing(await RawClient(server.port, path).connect()) as client:
+            assert (await client.next()).data == '{"count":2}'
+            creatures.update_one({"_id": 1}, {"$set": {"n": 7}})
+            creatures.delete_one({"_id": 2})
+            event = await client.next()
+            assert (event.event, event.data) == ("count", '{"count":1}')
+
+    asyncio.run(scenario())
+
+
+def test_set_that_is_too_large_is_refused(sandbox, creatures, start_server):
+    server = start_server("--mongo", sandbox.uri, "--database", "live", "--snapshot-max-documents", "2")
+    creatures.insert_many([{"_id": n} for n in range(3)])
+
+    async def scenario() -> None:
+        with closing(await RawClient(server.port, "/stream/creatures?mode=live").connect()) as client:
+            event = await client.next()
+            problem = json.loads(event.data)
+            assert (event.event, problem["code"]) == ("problem", "snapshot-too-large")
+            assert "--snapshot-max-documents" in problem["detail"]
+
+    asyncio.run(scenario())
+
+
+class Drops:
+    """The drops of a collection. MongoDB shows nothing of a time before one, instead of refusing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = Timestamp(0, 0)
+
+    def drop(self, creatures: Any) -> None:
+        with self._lock:
+            creatures.drop()
+            self._last = creatures.database.client.admin.command("ping")["operationTime"]
+
+    def find(self, creatures: Any, query: dict[str, Any], id: str) -> dict[str, Any] | None:
+        """`find` at the time of an event; None if that was before a drop."""
+        with self._lock:
+            time = Timestamp(*resume_token.cluster_time(resume_token.position(id).key))
+            return found(creatures, query, time) if time > self._last else None
+
+
+@contextmanager
+def writing(creatures: Any, seed: int, drops: Drops) -> Iterator[None]:
+    """Threads that write to few documents: in and out of the filter, in transactions, also drop them all."""
+    stopped = threading.Event()
+
+    def write(number: int) -> None:
+        chance = random.Random(seed + number)
+        with creatures.database.client.start_session() as session:
+            while not stopped.is_set():
+                id = chance.choice([*range(10), "1", "2"])
+                what = chance.random()
+                try:
+                    if what < 0.15:
+                        creatures.delete_one({"_id": id})
+                    elif what < 0.3:
+                        creatures.replace_one({"_id": id}, {"n": chance.randrange(4)}, upsert=True)
+                    elif what < 0.45:
+                        with session.start_transaction():
+                            for each in chance.sample(range(10), 3):
+                                change = {"$inc": {"n": chance.choice((-1, 1))}}
+                                creatures.update_one({"_id": each}, change, session=session)
+                    elif what < 0.46:
+                        drops.drop(creatures)
+                    else:
+                        change = {"$set": {"n": chance.randrange(4), "by": number}}
+                        creatures.update_one({"_id": id}, change, upsert=True)
+                except pymongo.errors.OperationFailure:
+                    pass  # a write conflict, an upsert that came second, a collection that is being dropped
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def found(creatures: Any, query: dict[str, Any], time: Timestamp) -> dict[str, Any] | None:
+    """`find` at a time; None if MongoDB cannot read there, as just after a drop."""
+    command = {
+        "find": creatures.name,
+        "filter": query,
+        "batchSize": 1000,
+        "readConcern": {"level": "snapshot", "atClusterTime": time},
+    }
+    try:
+        batch = creatures.database.command(command)["cursor"]["firstBatch"]
+    except pymongo.errors.OperationFailure:
+        return None
+    return {json.dumps(document["_id"]): document for document in batch}
+
+
+def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(server, creatures):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    query = {"n": {"$gte": 2}}
+    compared = 0
+
+    async def scenario() -> None:
+        nonlocal compared
+        chance = random.Random(seed)
+        documents: dict[str, Any] = {}
+        place = ""
+        async with asyncio.timeout(120):
+            while compared < 300:
+                is_true = False
+                async with live(server, query, last_id=place) as copy:
+                    copy.documents = documents
+                    for _ in range(chance.randrange(5, 60)):
+                        event = await copy.next()
+                        if event.event not in ("live", "changes") or (
+                            event.event == "changes" and not is_true
+                        ):
+                            continue
+                        is_true = True
+                        expected = await asyncio.to_thread(drops.find, creatures, query, event.id)
+                        if expected is not None:
+                            assert copy.documents == expected, event
+                            compared += 1
+                        documents, place = copy.documents, event.id
+
+    drops = Drops()
+    with writing(creatures, seed, drops):
+        asyncio.run(scenario())
+    assert compared >= 300
