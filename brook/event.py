@@ -36,6 +36,12 @@ class Position:
     key: str
     id: str = field(compare=False)
     exact: bool = field(compare=False, default=True)
+    until: str = field(compare=False, default="")
+    """The highest key that the event of the id can have; `key` unless given."""
+
+    def __post_init__(self) -> None:
+        if not self.until:
+            object.__setattr__(self, "until", self.key)
 
 
 class DecodedEvent(abc.ABC):
@@ -149,10 +155,12 @@ class Batch:
 
     `checkpoint` promises that the source has yielded every event up to it. `recipient` addresses the
     batch to one subscription; the history does not keep such a batch. `restarted` marks a gap in the
-    log: no position before this batch can be resumed.
+    log: no position before this batch can be resumed. An `incomplete` batch needs `Source.complete` before
+    it is published: it has updates without their documents.
     """
 
     events: tuple[LogEvent, ...] = ()
     checkpoint: Position | None = None
     recipient: int = 0
     restarted: bool = False
+    incomplete: bool = False

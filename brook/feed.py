@@ -17,26 +17,30 @@ LARGE_BATCH_BYTES = 2 * 1024 * 1024
 
 
 class Feed:
-    """Publishes what the source yields. `run` never returns: when it raises, nothing more will come,
-    and whoever awaits it has to stop serving. A dead feed is never silent.
+    """Publishes the batches of a source. `run` never returns: when it raises, no more events will come, and
+    its caller has to stop serving. A dead feed is never silent.
     """
 
     def __init__(self, source: Source, subscribers: SubscriberList) -> None:
         self._source = source
         self._subscribers = subscribers
         self.running = False
-        """Whether clients can be let in: the history is filled, and the source has not failed."""
+        """True while clients can be let in: the history is filled, and the source has not failed."""
         self.started = asyncio.Event()
         """Set when the history is filled and live events begin to flow."""
 
     async def run(self) -> None:
-        """Pump for ever. Raises what the source raises, or BrookError when it just ends."""
+        """Pump for ever. Raises the source's error, or BrookError if the source ends."""
         try:
             async for batch in self._source.past():
                 self._subscribers.publish(batch)
             self.running = True
             self.started.set()
-            async for batch in self._source.events():
+            async for arrived in self._source.events():
+                if arrived.incomplete and not self._subscribers.wants_documents():
+                    self._subscribers.skip(arrived)
+                    continue
+                batch = await self._source.complete(arrived)
                 if sum(event.size for event in batch.events) > LARGE_BATCH_BYTES:
                     await self._subscribers.publish_in_turns(batch)
                 else:
@@ -48,7 +52,7 @@ class Feed:
         raise BrookError("the source ended, which it must not")
 
     def not_ready_reasons(self) -> list[str]:
-        """Why events do not flow just now; empty while they do."""
+        """The reasons why no events flow at the moment; empty while they flow."""
         if not self.started.is_set():
             return ["the history is being filled"]
         if not self.running:

@@ -1,4 +1,4 @@
-"""What the core asks of a source of events. `docs/sources.md` builds one from scratch."""
+"""The interface of a source of events. `docs/sources.md` builds one from scratch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from brook.subscription import Subscription
 
 
 class Source(abc.ABC):
-    """Where events are born. Only `events` has to be written; the rest is for sources with a log."""
+    """The origin of events. Only `events` has to be written; the rest is for sources with a log."""
 
     interruption: str | None = None
-    """One line that says why events have stopped for now, for `/readyz`; None while they flow."""
+    """The reason why no events flow at the moment, in one line for `/readyz`; None while they flow."""
 
     async def open(self) -> None:  # noqa: B027 - nothing to do for a source without a connection
         """Get ready. Raises OperatorError, with a message that says what to do."""
 
     async def past(self) -> AsyncIterator[Batch]:
-        """What happened shortly before now, to fill the history before anybody listens. Ends."""
+        """The events shortly before now, to fill the history before any client is let in. Ends."""
         return
-        yield Batch()  # what makes this a generator
+        yield Batch()  # makes this a generator
 
     @abc.abstractmethod
     def events(self) -> AsyncIterator[Batch]:
-        """What happens from now on, in order, for ever. Raising means that the source has failed for good."""
+        """The events from now on, in order, for ever. Raises if the source has failed for good."""
+
+    async def complete(self, batch: Batch) -> Batch:
+        """Return an incomplete batch of `events` with the documents of its updates.
+
+        Call it only if a client may want them, and before the next batch is taken.
+        """
+        return batch
 
     async def replay(self, after: Position) -> AsyncGenerator[Batch]:
         """The log after a position, going on into the present until closed.
@@ -36,21 +43,21 @@ class Source(abc.ABC):
         Raises HistoryLost when the log no longer holds the position, UnknownPosition when it cannot.
         """
         raise HistoryLost(f"this source keeps no log to resume {after.id} from")
-        yield Batch()  # what makes this a generator
+        yield Batch()  # makes this a generator
 
     def position(self, id: str) -> Position:
-        """The place that an id names, which a client brought back. Raises InvalidId."""
+        """The position of an id that a client sent. Raises InvalidId."""
         return Position(id, id)
 
     def joined(self, subscription: Subscription, since: Position | None) -> None:  # noqa: B027
-        """A subscriber has joined; for sources that play to each one alone."""
+        """Called when a subscriber has joined; for sources that play to each client alone."""
 
     def position_at(self, time: datetime.datetime) -> Position:
-        """The place in the log before what happened at a time. Raises InvalidParameter."""
+        """The position before the events of a time. Raises InvalidParameter."""
         raise InvalidParameter("since takes an event id, or now: this source keeps no times")
 
     def age_seconds(self, position: Position) -> float:
-        """Roughly how long ago a position was the present; replays serve the young ones first."""
+        """The approximate age of a position. Replays serve the newest positions first."""
         return 0.0
 
     async def close(self) -> None:  # noqa: B027

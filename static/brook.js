@@ -541,12 +541,13 @@ function place(order, key, before) {
 /** An `_id` may be an object: equal ones have equal texts. */
 const keyOf = (id) => JSON.stringify(id);
 
-/** The time up to which a position has everything. Other events may share the time of an event's own id. */
+/**
+ * The cluster time up to which a position has everything; undefined for what is none. An event's own id, with
+ * its check, is not yet past its time: a transaction's events share theirs.
+ */
 function timeOf(position) {
-  const [, seconds, increment] = /^t(\d+)\.(\d+)$/.exec(position) ?? [];
-  if (seconds) return (BigInt(seconds) << 32n) + BigInt(increment);
-  const [, time] = /^82([0-9A-F]{16})/i.exec(position) ?? [];
-  return time && BigInt(`0x${time}`) - 1n;
+  const [, seconds, increment, check] = /^t(\d+)\.(\d+)(-.*)?$/.exec(position) ?? [];
+  return seconds && (BigInt(seconds) << 32n) + BigInt(increment) - (check ? 1n : 0n);
 }
 
 /** A value as a query parameter. */

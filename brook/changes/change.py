@@ -24,7 +24,7 @@ MAX_RENDERING_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change(LogEvent):
-    """An insert, update, replace or delete. Its id is the `_data` of its resume token."""
+    """An insert, update, replace or delete. `resume_token` makes its id and its key."""
 
     id: str
     operation: str
@@ -43,7 +43,7 @@ class Change(LogEvent):
         except InvalidBSON as error:
             # MongoDB stores malformed BSON from careless programs. One such document must not end the feed.
             log.warning("a change cannot be read (%s): every client is reset", error)
-            before = resume_token.just_before(resume_token.cluster_time(self.id))
+            before = resume_token.just_before(resume_token.cluster_time(self.key))
             return Reset(ResetReason.UNREADABLE_EVENT, id=resume_token.checkpoint(before).id, key=self.key)
 
 

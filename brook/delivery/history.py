@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from brook.event import DecodedEvent, LogEvent, Position
@@ -68,7 +68,8 @@ class History:
         self._blocks: list[_Block] = []
         self._size = 0
         self._next_number = 0
-        self._start: str | None = None
+        self._start: Position | None = None
+        """The position after which every event is here; None if no event was evicted."""
         self._head = ""
         self._rendered: OrderedDict[tuple[int, int, Subscription], list[bytes]] = OrderedDict()
         self._rendered_bytes = 0
@@ -114,7 +115,7 @@ class History:
         self._rendered.clear()
         self._decoded.clear()
         self._size = self._rendered_bytes = 0
-        self._start = position.key if position else None
+        self._start = position
         self._head = position.key if position else ""
 
     def expire(self) -> None:
@@ -126,21 +127,33 @@ class History:
                 (key, decoded) for key, decoded in self._decoded.items() if key[0] != block.number
             )
             self._size -= block.size
-            self._start = block.keys[-1]
+            last = block.events[-1]
+            self._start = Position(last.key, last.id)
 
     def covers(self, position: Position) -> bool:
         """True if every event after `position` is here, and the position itself is known to exist."""
-        if self._start is not None and not position.exact and self._start < position.key <= self._head:
-            return True
-        if position.key == self._start:
-            return True
-        block = self._block_after(position.key, inclusive=True)
-        if block is None:
-            return False
-        index = bisect_right(block.keys, position.key) - 1
-        if index < 0 or block.keys[index] != position.key:
-            return False
-        return block.events[index].id == position.id or not position.exact
+        return self.find(position) is not None
+
+    def find(self, position: Position) -> str | None:
+        """The key of a position that is covered; None if it is not."""
+        start = self._start
+        if start is not None and (start.id == position.id if position.exact else start.key == position.key):
+            return start.key
+        if not position.exact and start is not None and start.key < position.key <= self._head:
+            return position.key
+        return self._key_of(position)
+
+    def _key_of(self, position: Position) -> str | None:
+        """The key of the event that a position names."""
+        for block in self._blocks_from(position.key):
+            first = bisect_left(block.keys, position.key)
+            last = bisect_right(block.keys, position.until)
+            for event in block.events[first:last]:
+                if event.id == position.id or not position.exact:
+                    return event.key
+            if last < len(block.keys):
+                return None
+        return None
 
     def read(self, after: str, subscription: Subscription) -> Chunk | None:
         """The frames after key `after`, at most a block of them; None if no event follows."""
@@ -151,11 +164,15 @@ class History:
         frames = frames[bisect_right(block.keys, after) :]
         return Chunk(b"".join(frames), sum(map(bool, frames)), block.keys[-1])
 
-    def _block_after(self, key: str, *, inclusive: bool = False) -> _Block | None:
-        """The first block with an event after `key`, or at `key` if `inclusive`."""
-        find = bisect_left if inclusive else bisect_right
-        index = find(self._blocks, key, key=lambda block: block.keys[-1])
+    def _block_after(self, key: str) -> _Block | None:
+        """The first block with an event after `key`."""
+        index = bisect_right(self._blocks, key, key=_last_key)
         return self._blocks[index] if index < len(self._blocks) else None
+
+    def _blocks_from(self, key: str) -> Iterator[_Block]:
+        """The blocks from the first one with an event at `key` or after it."""
+        for index in range(bisect_left(self._blocks, key, key=_last_key), len(self._blocks)):
+            yield self._blocks[index]
 
     def _decode(self, block: _Block) -> list[DecodedEvent]:
         """The block's events, decoded once for all subscriptions that read it soon after one another."""
@@ -184,6 +201,10 @@ class History:
         else:
             self._rendered.move_to_end(key)
         return frames
+
+
+def _last_key(block: _Block) -> str:
+    return block.keys[-1]
 
 
 def _cost(subscription: Subscription, frames: list[bytes]) -> int:

@@ -200,7 +200,9 @@ class Replayer:
             return []
         first, last = batch.events[0].key, batch.events[-1].key
         joining = [
-            subscriber for subscriber in self._replaying(self._waiting) if first <= _key(subscriber) <= last
+            subscriber
+            for subscriber in self._replaying(self._waiting)
+            if first <= _position(subscriber).until and _key(subscriber) <= last
         ]
         for subscriber in joining:
             del self._waiting[subscriber]
@@ -215,15 +217,15 @@ class Replayer:
         following: dict[Subscription, dict[int, list[Subscriber]]] = {}
         for subscriber in self._replaying(subscribers):
             position = _position(subscriber)
-            if end < position:
+            first = _first_after(batch, keys, position)
+            if end < position or (first is None and end.key < position.until):
                 continue  # not there yet
-            if position.exact and not _holds(batch, keys, position):
+            if first is None:
                 # The log has passed the position without its event.
                 subscribers.discard(subscriber)
                 self._give_back(subscriber, _reset(ResetReason.INVALID_ID, position))
                 continue
             subscriber.advance(end)
-            first = bisect_right(keys, position.key)
             following.setdefault(subscriber.subscription, {}).setdefault(first, []).append(subscriber)
         decoded = [event.decode() for event in batch.events]
         large = sum(event.size for event in batch.events) > LARGE_BATCH_BYTES
@@ -303,9 +305,14 @@ def _key(subscriber: Subscriber) -> str:
     return _position(subscriber).key
 
 
-def _holds(batch: Batch, keys: list[str], position: Position) -> bool:
-    index = bisect_left(keys, position.key)
-    return index < len(keys) and batch.events[index].id == position.id
+def _first_after(batch: Batch, keys: list[str], position: Position) -> int | None:
+    """The index of the first event after a position; None if its event is not in the batch."""
+    if not position.exact:
+        return bisect_right(keys, position.key)
+    for index in range(bisect_left(keys, position.key), bisect_right(keys, position.until)):
+        if batch.events[index].id == position.id:
+            return index + 1
+    return None
 
 
 def _reset(reason: ResetReason, position: Position) -> Reset:

@@ -75,6 +75,8 @@ class SubscriberList:
         self.empty = asyncio.Event()
         """Set while the list is empty."""
         self.empty.set()
+        self._emptied = clock()
+        """Time since which the list is empty, while it is."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -148,6 +150,7 @@ class SubscriberList:
         self._all.pop(subscriber, None)
         if not self._all:
             self.empty.set()
+            self._emptied = self._clock()
         for observer in self._observers:
             observer.left(subscriber)
         log.info(
@@ -181,6 +184,19 @@ class SubscriberList:
         """Send a batch to the live subscribers: one rendering per subscription, one write per subscriber."""
         for _ in self._publish(batch):
             pass
+
+    def wants_documents(self) -> bool:
+        """True while somebody listens, or may come back to what is published now."""
+        return bool(self._all) or self._clock() - self._emptied < self._settings.history_seconds
+
+    def skip(self, batch: Batch) -> None:
+        """Pass over a batch that nobody wants. The history begins anew after its last event.
+
+        Not after its checkpoint, which may be before that event: a client with such a position would miss it.
+        """
+        last = batch.events[-1]
+        self._history.restart(Position(last.key, last.id))
+        self._checkpoint = batch.checkpoint or self._checkpoint
 
     async def publish_in_turns(self, batch: Batch) -> None:
         """Like `publish`, but give the event loop a turn after each group. For large batches.
@@ -265,14 +281,15 @@ class SubscriberList:
             position = subscriber.position
             if position is None:
                 return  # joined during `publish_in_turns`; goes live after it
-            if not view.covers(position):
+            after = view.find(position)
+            if after is None:
                 subscriber.wait_for_replay()
                 self._catch_up.take(subscriber, self)
                 self.send(subscriber, data)
                 return
-            chunk = view.read(position.key)
+            chunk = view.read(after)
             if chunk is None:
-                subscriber.see(position.key)
+                subscriber.see(after)
                 self._go_live(subscriber, data)
                 return
             subscriber.advance(Position(chunk.end, chunk.end, exact=False), chunk.events)

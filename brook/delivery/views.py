@@ -16,8 +16,10 @@ class View(Protocol):
     def frames(self, events: Sequence[DecodedEvent]) -> list[bytes]:
         """The frames of a batch for the live subscribers. Called once per batch."""
 
-    def covers(self, position: Position) -> bool:
-        """True if `read` can serve every event after a position."""
+    def find(self, position: Position) -> str | None:
+        """The key after which to `read` the events that follow a position; None if `read` lacks some of
+        them.
+        """
 
     def read(self, after: str) -> Chunk | None:
         """The next frames after a key; None if there are no more."""
@@ -36,8 +38,8 @@ class ChangeView:
         subscription = self._subscription
         return [frame for event in events if (frame := event.frame(subscription))]
 
-    def covers(self, position: Position) -> bool:
-        return self._history.covers(position)
+    def find(self, position: Position) -> str | None:
+        return self._history.find(position)
 
     def read(self, after: str) -> Chunk | None:
         return self._history.read(after, self._subscription)

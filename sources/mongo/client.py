@@ -16,14 +16,15 @@ from pymongo.uri_parser import parse_uri
 
 from brook.errors import OperatorError
 
-# Without a socket timeout, a network that swallows packets would stall the feed for ever. It must
-# be longer than the time for which the server holds a getMore (tail.AWAIT_MS). What the URI
-# says goes before these.
+# For the driver's own requests, such as its pings, from which `cursor.Cursor` learns within 8 s that a
+# server hangs, or that the network swallows packets. A change stream has no time-out: it may scan the log
+# for minutes. An option of the URI goes before these.
 _OPTIONS: dict[str, Any] = {
     "appname": "babbling-brook",
     "connectTimeoutMS": 5_000,
     "serverSelectionTimeoutMS": 5_000,
     "socketTimeoutMS": 10_000,
+    "heartbeatFrequencyMS": 2_500,
     # Documents stay BSON until somebody listens.
     "document_class": RawBSONDocument,
 }
@@ -38,7 +39,7 @@ _UNRESOLVED = (
 )
 
 
-# What the driver raises for a URI or an option; OSError for a file that an option names.
+# The driver's exceptions for a URI or an option; OSError for a file that an option names.
 _UNUSABLE = (PyMongoError, ValueError, TypeError, OSError, UserWarning)
 
 

@@ -1,4 +1,4 @@
-"""What the driver's errors mean: whose fault, whether it will pass, and what to do."""
+"""The meaning of the driver's errors: the cause, the chance that they pass, and the remedy."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ CHANGE_STREAM_FATAL = 280
 CHANGE_STREAM_HISTORY_LOST = 286
 BSON_OBJECT_TOO_LARGE = 10334
 
+# A read at a cluster time that is outside of MongoDB's window (SnapshotTooOld), or before a change of the
+# collection's catalog entry (SnapshotUnavailable), or that this server does not know (InvalidOptions).
+NO_SNAPSHOT = frozenset({239, 246, 72})
+
 # MongoDB quotes resume tokens in its messages, and a token holds its document's _id.
 _TOKEN = re.compile(r"82[0-9A-F]{16,}")
 
@@ -41,7 +45,7 @@ def code(error: PyMongoError) -> int | None:
 
 
 def is_lost(error: PyMongoError) -> bool:
-    """Whether a change stream can never go on from where it was."""
+    """True if a change stream can never continue at its place."""
     return code(error) in (CHANGE_STREAM_FATAL, CHANGE_STREAM_HISTORY_LOST) or error.has_error_label(
         "NonResumableChangeStreamError"
     )
@@ -54,7 +58,7 @@ def one_line(error: PyMongoError) -> str:
 
 
 def operator_error(error: PyMongoError, client: Any, namespaces: Namespaces) -> OperatorError:
-    """Why the source could not be opened, and what to do."""
+    """The reason why the source could not be opened, with the remedy."""
     if isinstance(error, ServerSelectionTimeoutError):
         return OperatorError(_unreachable(error, client.topology_description))
     if code(error) == AUTHENTICATION_FAILED:

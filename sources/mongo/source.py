@@ -7,8 +7,9 @@ import contextlib
 import datetime
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from time import time as wall_clock
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
 from sources.mongo import client, errors
-from sources.mongo.tail import Tail
+from sources.mongo.tail import Deployment, Tail
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,17 @@ TRIES_IN_ONE_PLACE = 5
 
 EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
 
+# `hello.msg` of a mongos.
+MONGOS = "isdbgrid"
+
+# MongoDB 5.0, the first that reads at a given cluster time outside of a transaction.
+SNAPSHOTS_WIRE_VERSION = 13
+
 # MongoDB 6.0, the first that keeps documents as they were before a change.
 PRE_IMAGES_WIRE_VERSION = 17
 
-# How many changes are read one at a time in search of one that is too large. It may be further on, and
-# will then be met again; or it has become smaller since, as the document is looked up anew.
-CAREFUL_READS = 10
+# The first with `$changeStreamSplitLargeEvent`.
+SPLIT_EVENTS_VERSION = (6, 0, 9)
 
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
@@ -51,20 +57,16 @@ CLOSE_SECONDS = 1.0
 class MongoSource(Source):
     """One change stream for the process, and a bounded number of others to replay from the log.
 
-    Survives elections, restarts and cut networks from its last token. Only a gap in the log, which
-    nobody can fill, becomes a reset.
+    It continues at its last token after elections, restarts and cut networks. Only a gap in the log becomes a
+    reset.
     """
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self._settings = settings
         self._client = client.connect(uri)
         self._namespaces = Namespaces.of(settings)
-        several = len(self._namespaces.by_database) > 1
-        # Several databases need the deployment's stream, and the privilege for it: it is still one cursor.
-        self._watched: Any = self._client if several else self._client.get_database(settings.database)
         self._executor = ThreadPoolExecutor(1 + settings.replay_cursors, thread_name_prefix="mongo")
-        self._sharded = False
-        self._has_before = False
+        self._deployment = Deployment(self._client, self._executor, self._namespaces)
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
 
@@ -74,10 +76,9 @@ class MongoSource(Source):
             hello = await self._client.admin.command("hello")
             if hello.get("isreplicaset"):
                 raise OperatorError(errors.NOT_INITIATED)
-            self._sharded = hello.get("msg") == "isdbgrid"
-            self._has_before = hello["maxWireVersion"] >= PRE_IMAGES_WIRE_VERSION
-            if "setName" not in hello and not self._sharded:
+            if "setName" not in hello and hello.get("msg") != MONGOS:
                 raise OperatorError(errors.STANDALONE)
+            self._deployment = await self._examine(hello)
             log.info("connected to the database %s", self._settings.database)
             self._opened = await self._now()
             self._live = await self._open_warm(self._opened)
@@ -85,8 +86,10 @@ class MongoSource(Source):
             raise errors.operator_error(error, self._client, self._namespaces) from error
 
     async def past(self) -> AsyncIterator[Batch]:
-        """From where the stream was opened up to the moment at which it was opened. Where the log has a
-        gap, it ends at the present, and has nothing from before: nobody listens yet who would be reset.
+        """The events from the stream's beginning up to the moment of its opening.
+
+        If the log has a gap, it ends at the present and has nothing from before: no client listens yet that
+        could be reset.
         """
         live = self._opened_tail()
         start = resume_token.checkpoint(resume_token.just_before(live.start))
@@ -95,7 +98,7 @@ class MongoSource(Source):
         try:
             async with contextlib.aclosing(self._follow(live)) as batches:
                 async for batch in batches:
-                    yield batch
+                    yield await self.complete(batch)
                     if batch.checkpoint is not None and batch.checkpoint >= end:
                         break
         except HistoryLost as error:
@@ -104,8 +107,14 @@ class MongoSource(Source):
             yield Batch(checkpoint=await self._restart(), restarted=True)
         log.info("the change stream started on %s", self._namespaces)
 
+    async def complete(self, batch: Batch) -> Batch:
+        live = self._opened_tail()
+        return await self._patiently(live, partial(self._complete, live, batch))
+
     async def events(self) -> AsyncIterator[Batch]:
-        """Every change, for ever. Where the log has a gap, everybody is reset once, and it goes on."""
+        """Every change, for ever. After a gap in the log, every client is reset once, and the feed goes
+        on.
+        """
         while True:
             try:
                 async for batch in self._follow(self._opened_tail()):
@@ -117,11 +126,11 @@ class MongoSource(Source):
             yield Batch((reset,), checkpoint=start, restarted=True)
 
     async def replay(self, after: Position) -> AsyncGenerator[Batch]:
-        """The log after a position, from the beginning of its cluster time: so the event that the
-        position names comes by, if there is one, and whoever reads this can see that it exists.
+        """The log after a position, from the beginning of its cluster time: so the position's own event is
+        among the first, and the reader sees that it exists.
         """
         time = resume_token.cluster_time(after.key)
-        tail = self._tail(resume_token.start(after))
+        tail = Tail(self._deployment, start=resume_token.start(after))
         now = await self._patiently(tail, self._now)
         # A client's own time is by the clock, and an idle deployment's last operation some seconds old.
         latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
@@ -132,12 +141,12 @@ class MongoSource(Source):
             raise HistoryLost(f"{after.id[:40]} lies before the beginning of the log")
         try:
             async for batch in self._follow(tail):
-                yield batch
+                yield await self._patiently(tail, partial(self._complete, tail, batch))
         finally:
             await tail.close()
 
     def position(self, id: str) -> Position:
-        """The place that a resume token or a checkpoint names. Raises InvalidId."""
+        """The position of a resume token or a checkpoint. Raises InvalidId."""
         return resume_token.position(id)
 
     def position_at(self, time: datetime.datetime) -> Position:
@@ -164,14 +173,14 @@ class MongoSource(Source):
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, tail: Tail) -> AsyncGenerator[Batch]:
-        """A tail's batches, through everything that will pass. Raises HistoryLost."""
+        """A tail's batches. Waits out every error that passes. Raises HistoryLost."""
         while True:
             batch = await self._patiently(tail, partial(self._read, tail))
             self._report(tail, None)
             yield batch
 
     async def _patiently(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer, however often it takes to get one for a tail. Raises HistoryLost."""
+        """Ask until there is an answer. Raises HistoryLost."""
         backoff = BACKOFF_FIRST_SECONDS
         tries = 0
         while True:
@@ -195,28 +204,23 @@ class MongoSource(Source):
             backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
 
     async def _read(self, tail: Tail) -> Batch:
-        """A tail's next batch; in place of a change that is too large, the news of it."""
+        """A tail's next batch. Raises PyMongoError."""
+        skipped = tail.skipped
         try:
             batch = await tail.read()
-        except PyMongoError as error:
+        except PyMongoError:
             await tail.close()
-            if errors.code(error) != errors.BSON_OBJECT_TOO_LARGE:
-                raise
-            if not tail.careful:
-                # The large one took down with it those that came in the same reply.
-                tail.careful = True
-                tail.careful_reads = 0
-                return Batch()
-            tail.careful = False
-            reset = await tail.skip()
-            if tail is self._live:
-                log.warning("a change of more than 16 MB was skipped: every client is reset")
-            return Batch((reset,))
-        tail.careful_reads += tail.careful
-        if tail.careful and (not batch.events or tail.careful_reads >= CAREFUL_READS):
-            tail.careful = False
-            await tail.close()
+            raise
+        if tail.skipped > skipped and tail is self._live:
+            log.warning("a change of more than 16 MB was skipped: every client is reset")
         return batch
+
+    async def _complete(self, tail: Tail, batch: Batch) -> Batch:
+        try:
+            return await tail.complete(batch)
+        except PyMongoError:
+            await tail.close()
+            raise
 
     async def _restart(self) -> Position:
         """Begin anew at the present moment, once it can be asked for; the position before it."""
@@ -224,7 +228,7 @@ class MongoSource(Source):
         await lost.close()
         # Asked for in the name of the live stream: while this fails, no events flow.
         now = await self._patiently(lost, self._now)
-        self._live = self._tail(now)
+        self._live = self._live_tail(now)
         return resume_token.checkpoint(resume_token.just_before(now))
 
     async def _open_warm(self, now: ClusterTime) -> Tail:
@@ -232,23 +236,34 @@ class MongoSource(Source):
         beginning = await self._beginning()
         for part in (1.0, 0.25, 0.0625):
             seconds = int(self._settings.warm_up_seconds * part)
-            tail = self._tail(max((now[0] - seconds, now[1]), beginning))
+            tail = self._live_tail(max((now[0] - seconds, now[1]), beginning))
             try:
-                await tail.open()
+                # Only a read tells if the log reaches back so far.
+                await tail.fetch()
             except PyMongoError as error:
                 if errors.code(error) != errors.CHANGE_STREAM_HISTORY_LOST:
                     raise
+                await tail.close()
             else:
                 return tail
-        tail = self._tail(now)
-        await tail.open()
+        tail = self._live_tail(now)
+        await tail.fetch()
         return tail
 
-    def _tail(self, start: ClusterTime) -> Tail:
-        return Tail(
-            self._watched, self._namespaces, self._executor, start=start, sharded=self._sharded,
-            before=self._has_before,
-        )  # fmt: skip
+    def _live_tail(self, start: ClusterTime) -> Tail:
+        return Tail(self._deployment, start=start, late=self._tell)
+
+    async def _examine(self, hello: Mapping[str, Any]) -> Deployment:
+        """The abilities of this MongoDB."""
+        version = (await self._client.admin.command("buildInfo"))["versionArray"]
+        wire_version = hello["maxWireVersion"]
+        return replace(
+            self._deployment,
+            sharded=hello.get("msg") == MONGOS,
+            pre_images=wire_version >= PRE_IMAGES_WIRE_VERSION,
+            snapshots=wire_version >= SNAPSHOTS_WIRE_VERSION,
+            split_events=tuple(version[:3]) >= SPLIT_EVENTS_VERSION,
+        )
 
     def _opened_tail(self) -> Tail:
         assert self._live is not None  # open() was called
@@ -267,13 +282,17 @@ class MongoSource(Source):
             log = self._client.local["oplog.rs"]
             first = await log.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
         except OperationFailure:
-            return (0, 0)  # not everybody may read it
+            return (0, 0)  # this user may not read it
         # A mongos has none.
         return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
     def _report(self, tail: Tail, interruption: str | None) -> None:
-        """Keep the current error for `/readyz`; log it when its kind changes."""
-        if tail is not self._live or interruption == self.interruption:
+        if tail is self._live:
+            self._tell(interruption)
+
+    def _tell(self, interruption: str | None) -> None:
+        """Keep the reason why no events flow for `/readyz`; log it when its kind changes."""
+        if interruption == self.interruption:
             return
         before, self.interruption = self.interruption, interruption
         if interruption is None:

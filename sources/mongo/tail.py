@@ -1,34 +1,38 @@
-"""One change stream cursor, read in batches: what has arrived travels together."""
+"""One change stream and its place in the log, read in batches: what arrived together travels together."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 from bson import Timestamp
-from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.errors import PyMongoError
 
 from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
 from brook.event import Batch, LogEvent, Position, Reset, ResetReason
-from brook.namespaces import ALL, Namespaces
-
-# How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint
-# may be out of date, and how long stopping may have to wait for a thread.
-AWAIT_MS = 1000
+from brook.namespaces import Namespaces
+from sources.mongo import errors
+from sources.mongo.cursor import Cursor
+from sources.mongo.fragments import Fragments
+from sources.mongo.lookup import Lookup, is_incomplete
+from sources.mongo.pipeline import SLIM, pipeline
 
 # A batch is published in one turn of the event loop, so it ends at so many changes, or with the one that
-# makes it as large as this. But the end of a transaction goes with it, as far as it came in the same reply of
-# MongoDB: that has 16 MiB at most, so a larger transaction is more than one batch.
+# makes it as large as this. It is cut between two cluster times only, so that the changes of a transaction,
+# which share theirs, stay together as far as they came in one reply of MongoDB. (Since MongoDB 8.0, equal
+# times alone no longer mean one transaction: `lsid` and `txnNumber` do.)
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
 
-# As many changes as fit into a reply. By itself, MongoDB gives 101 at first, and may cut a transaction there.
-REPLY_CHANGES = 2**31 - 1
+# Changes in a reply, at first, when one that is too large is looked for, and the number of such replies. It
+# may be further on, and will then be met again.
+LIMITED_CHANGES = 256
+LIMITED_READS = 10
 
 _CHANGES = frozenset({"insert", "update", "replace", "delete"})
 _RESETS = {
@@ -37,197 +41,258 @@ _RESETS = {
     "dropDatabase": ResetReason.DATABASE_DROPPED,
 }
 
-# All that is needed to get past a change that is too large to be sent.
-_SLIM = {"$project": {"_id": 1, "operationType": 1, "ns": 1, "to": 1}}
 
-Watched = AsyncIOMotorDatabase[RawBSONDocument] | AsyncIOMotorClient[RawBSONDocument]
-Pipeline = Sequence[Mapping[str, Any]]
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The MongoDB that a tail reads, and its abilities."""
 
+    client: Any
+    executor: Executor
+    namespaces: Namespaces
+    sharded: bool = False
+    pre_images: bool = False
+    """It keeps documents as they were before a change (6.0). Asked of an older server, this is an error."""
+    split_events: bool = False
+    """It splits changes of more than 16 MB (6.0.9)."""
+    snapshots: bool = False
+    """It reads at a given cluster time (5.0)."""
 
-def pipeline(namespaces: Namespaces) -> Pipeline:
-    """The operator's list, and what drops, renames and dropDatabase need. Never a client's filter:
-    it would keep back the very event that a client's resume token names.
-    """
-    wanted: list[dict[str, Any]] = []
-    for database, collections in namespaces.by_database.items():
-        if ALL in collections:
-            wanted += [{"ns.db": database}, {"to.db": database}]
-        else:
-            names = {"$in": sorted(collections)}
-            wanted += [{"ns.db": database, "ns.coll": names}, {"to.db": database, "to.coll": names}]
-            wanted.append({"operationType": "dropDatabase", "ns.db": database})
-    # The stream of a dropped database ends with this; it has no namespace.
-    return [{"$match": {"$or": [*wanted, {"operationType": "invalidate"}]}}]
+    @property
+    def database(self) -> str:
+        """The database to watch. Several databases need the deployment's stream: it is still one cursor."""
+        return self.namespaces.default if len(self.namespaces.by_database) == 1 else "admin"
+
+    def stages(self, where: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The pipeline of a change stream that begins at a place."""
+        stream = dict(where)
+        if self.database == "admin":
+            stream["allChangesForCluster"] = True
+        if self.pre_images:
+            stream["fullDocumentBeforeChange"] = "whenAvailable"
+        if self.sharded:
+            # A lookup by `_id` alone could find another shard's document.
+            stream["fullDocument"] = "updateLookup"
+        return pipeline(self.namespaces, stream, split=self.split_events)
 
 
 class Tail:
-    """A change stream and where it is. A read that fails moves nothing: close, and read again."""
+    """A change stream and its place. A read that fails moves nothing: close, and read again."""
 
     def __init__(
-        self,
-        watched: Watched,
-        namespaces: Namespaces,
-        executor: Executor,
-        *,
-        start: ClusterTime,
-        sharded: bool,
-        before: bool,
+        self, deployment: Deployment, *, start: ClusterTime, late: Callable[[str], None] | None = None
     ) -> None:
-        self._watched = watched
-        self._namespaces = namespaces
-        self._pipeline = pipeline(namespaces)
-        self._executor = executor
-        self._sharded = sharded
-        # Asked of a server before 6.0, even "whenAvailable" is an error.
-        self._before: dict[str, Any] = {"full_document_before_change": "whenAvailable"} if before else {}
-        self._where: dict[str, Any] = {"start_at_operation_time": Timestamp(*start)}
+        self._deployment = deployment
+        self._late = late or _ignore
+        self._lookup = Lookup(snapshots=deployment.snapshots)
+        self._where: dict[str, Any] = {"startAtOperationTime": Timestamp(*start)}
         self._last_event = ""
+        self._time = ""
+        self._place = 0
+        """The cluster time of the last event, as its token has it, and the event's place in it."""
         self._seen = ""
         """Events up to this token were yielded before `rewind`, and are dropped."""
         self.rewound = False
         """`rewind` was called since the last read that succeeded."""
-        self._stream: Any = None
-        self._held: RawBSONDocument | None = None
-        """Read, but not yielded yet; a read from `_where` would bring it again."""
+        self._cursor: Cursor | None = None
+        self._unread: deque[Any] = deque()
+        """Changes of the last reply that belong to later batches."""
+        self._fetched = False
+        """A reply is there that `read` has not finished."""
+        self._fragments = Fragments()
+        self._end: Any = None
+        """The token after the last reply."""
+        self._alive = True
         self.start = start
         """The cluster time of the first event that it can yield."""
-        self.careful_reads = 0
-        self.careful = False
-        """Read one change at a time: to find the one that is too large."""
+        self.skipped = 0
+        """Number of changes that were too large to be read."""
+        self._limit: int | None = None
+        """Changes in a reply, while one that is too large is being looked for."""
+        self._limited_reads = 0
 
     async def open(self) -> None:
         """Open the cursor. Raises PyMongoError."""
-        stream: Any = self._watched.watch(
-            self._pipeline,
-            full_document="updateLookup",
-            **self._before,
-            max_await_time_ms=AWAIT_MS,
-            batch_size=1 if self.careful else REPLY_CHANGES,
-            **self._where,
-        )
-        # Entering the context is what sends the command.
-        self._stream = await stream.__aenter__()
+        self._cursor = Cursor(self._deployment.client, self._deployment.executor, self._late)
+        await self._cursor.open(self._deployment.database, self._deployment.stages(self._where))
+
+    async def fetch(self) -> None:
+        """Get MongoDB's next reply, from which `read` takes its batches. Raises PyMongoError."""
+        if self._cursor is None:
+            await self.open()
+        assert self._cursor is not None
+        reply = await self._cursor.read(self._limit)
+        self._limited_reads += 1
+        if not reply.changes or self._limited_reads >= LIMITED_READS:
+            self._limit = None
+        self._unread.extend(reply.changes)
+        self._end, self._alive = reply.token, reply.alive
+        self._fetched = True
 
     async def read(self) -> Batch:
-        """What has arrived, or after AWAIT_MS an empty batch. Raises PyMongoError."""
-        if self._stream is None:
-            await self.open()
-        loop = asyncio.get_running_loop()
-        most = 1 if self.careful else BATCH_CHANGES
-        held, self._held = self._held, None
-        drained = await loop.run_in_executor(
-            self._executor, _drain, self._stream.delegate, self._namespaces, most, held, self._seen
-        )
-        events, last_event, resume, alive, self._held = drained
-        token: str = resume["_data"] if resume else ""
-        checkpoint = self._checkpoint(token, last_event)
-        if resume:
-            # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
-            self._where = {"start_after": resume}
-        self._last_event = max(last_event, self._last_event)
-        self.rewound = False
-        # A dropped database ends the stream, which goes on after its "invalidate". And only the first
-        # batch of a cursor can be a single change: the driver asks for two at least after that.
-        if not alive or self.careful:
-            await self.close()
-        return Batch(tuple(events), checkpoint)
+        """The next batch; after AWAIT_MS without a change an empty one. Raises PyMongoError.
 
-    async def skip(self) -> Reset:
-        """Get past the next change, which is too large to be read, and tell of it."""
-        await self.close()
-        async with self._watched.watch([*self._pipeline, _SLIM], batch_size=1, **self._where) as stream:
-            change: Any = await stream.next()
+        In place of a change that is too large, it returns the reset that tells of it.
+        """
+        if not self._fetched:
+            try:
+                await self.fetch()
+            except PyMongoError as error:
+                if errors.code(error) != errors.BSON_OBJECT_TOO_LARGE:
+                    raise
+                await self.close()
+                return await self._narrow()
+        batch = self._cut()
+        self.rewound = False
+        self._fetched = bool(self._unread)
+        # A dropped database ends the stream, which goes on after its "invalidate".
+        if not self._alive and not self._unread:
+            await self.close()
+        return batch
+
+    async def complete(self, batch: Batch) -> Batch:
+        """A batch with the documents of its updates, at its last cluster time. Raises PyMongoError."""
+        if not batch.incomplete:
+            return batch
+        if self._cursor is None or self._cursor.connection is None:
+            await self.open()
+        assert self._cursor is not None
+        assert self._cursor.connection is not None
+        time = resume_token.cluster_time(batch.events[-1].key)
+        events = await self._lookup.complete(self._cursor.connection, batch.events, time)
+        return Batch(events, batch.checkpoint, batch.recipient, batch.restarted)
+
+    async def _narrow(self) -> Batch:
+        """Come nearer to a change that is too large: it took down with it the ones in the same reply."""
+        if self._limit == 1:
+            self._limit = None
+            return Batch((await self._skip(),))
+        self._limit = max(1, self._limit // 4) if self._limit else LIMITED_CHANGES
+        self._limited_reads = 0
+        return Batch()
+
+    async def _skip(self) -> Reset:
+        """Pass the next change, which is too large to be read. Return its reset. Raises PyMongoError."""
+        deployment = self._deployment
+        cursor = Cursor(deployment.client, deployment.executor, self._late)
+        try:
+            await cursor.open(deployment.database, [*deployment.stages(self._where), SLIM])
+            while not (changes := (await cursor.read(1)).changes):
+                pass
+        finally:
+            await cursor.close()
+        change: Any = changes[0]
         token = change["_id"]["_data"]
-        self._where = {"start_after": change["_id"]}
+        self._where = {"startAfter": change["_id"]}
         self._last_event = token
-        # The position before it, not its own: a token holds its document's _id, which not everybody
-        # who hears of this may know.
-        before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(token)))
+        self.skipped += 1
+        key = self._key(token)
+        # The position before it, not its own: a token holds its document's _id, which may be hidden from some
+        # of the clients.
+        before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(key)))
         return Reset(
-            ResetReason.OVERSIZED_EVENT, id=before.id, key=token, ns=_named(change, self._namespaces)
+            ResetReason.OVERSIZED_EVENT, id=before.id, key=key, ns=_named(change, deployment.namespaces)
         )
 
     def rewind(self) -> None:
         """Go back to the cluster time of the current place, which needs no resume token.
 
-        Use it when reads fail in the same place: nothing can be missing, and events that were yielded
-        already are dropped.
+        For reads that fail again and again in the same place. No event is missed, and the ones that were
+        yielded already are dropped.
         """
-        token = self._where.get("start_after")
+        token = self._where.get("startAfter")
         if token is not None:
-            time = resume_token.cluster_time(token["_data"])
-            self._where = {"start_at_operation_time": Timestamp(*time)}
+            time = resume_token.token_time(token["_data"])
+            self._where = {"startAtOperationTime": Timestamp(*time)}
             self._seen = self._last_event
+            self._time = ""
         self.rewound = True
 
     async def close(self) -> None:
-        """Give the cursor back; `read` opens a new one at the same place."""
-        stream, self._stream = self._stream, None
-        self._held = None
-        if stream is not None:
-            await stream.close()
+        """Close the cursor. `read` opens a new one at the same place."""
+        cursor, self._cursor = self._cursor, None
+        self._unread.clear()
+        self._fetched = False
+        self._fragments = Fragments()
+        if cursor is not None:
+            await cursor.close()
+
+    def _cut(self) -> Batch:
+        """The next batch of the last reply."""
+        events: list[LogEvent] = []
+        size = 0
+        last = place = None
+        incomplete = False
+        while self._unread:
+            full = len(events) >= BATCH_CHANGES or size >= BATCH_BYTES
+            if full and _time_of(self._unread[0]["_id"]["_data"]) != self._time:
+                break
+            change = self._fragments.add(self._unread.popleft())
+            if change is None:
+                continue
+            place = change["_id"]
+            last = place["_data"]
+            key = self._key(last)
+            event = _event(change, last, key, self._deployment.namespaces) if last > self._seen else None
+            if event is not None:
+                events.append(event)
+                size += event.size
+                incomplete = incomplete or is_incomplete(change)
+        if not self._unread and not self._fragments.pending:
+            place = self._end
+        checkpoint = self._checkpoint(place["_data"] if place else "", last or "")
+        if place:
+            # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
+            self._where = {"startAfter": place}
+        self._last_event = max(last or "", self._last_event)
+        return Batch(tuple(events), checkpoint, incomplete=incomplete)
+
+    def _key(self, token: str) -> str:
+        """The key of the next event: it counts the events of one cluster time."""
+        time = _time_of(token)
+        self._place = self._place + 1 if time == self._time else 0
+        self._time = time
+        return resume_token.event_key(resume_token.token_time(token), self._place)
 
     def _checkpoint(self, token: str, last_event: str) -> Position | None:
-        """Up to when everything has been read, as far as the server's token tells.
+        """The time up to which everything has been read, as the server's token has it.
 
-        A token that is no event's is a high-water mark: nothing before its time is outstanding. An
-        event's own says that only of the time before it, since a transaction's changes share one
-        time; unless the server had nothing more to give, and no second shard could have.
+        A token of no event is a high-water mark: nothing before its time is outstanding. An event's own token
+        says that only of the time before it, since changes may share one time; unless the server had nothing
+        more to give, and there is no second shard.
         """
         if not token:
             return None
-        time = resume_token.cluster_time(token)
-        if not last_event and token == self._last_event and not self._sharded:
+        time = resume_token.token_time(token)
+        if not last_event and token == self._last_event and not self._deployment.sharded:
             return resume_token.checkpoint(time)
         return resume_token.checkpoint(resume_token.just_before(time))
 
 
-def _drain(
-    stream: Any, namespaces: Namespaces, most: int, change: RawBSONDocument | None, seen: str
-) -> tuple[list[LogEvent], str, RawBSONDocument | None, bool, RawBSONDocument | None]:
-    """Take what the driver has buffered, after at most one getMore. Runs in a thread.
-
-    Returns the events after the token `seen`, the last change's token, the whole token to go on after, False
-    if the stream has ended, and a change that belongs to the next batch.
-
-    It must stop at what is buffered: `try_next` on a drained cursor waits for the server, and what
-    was read already would wait with it. Beyond the bounds it goes on to the end of a transaction,
-    whose changes share a cluster time: clients should not see half of one, where it came whole.
-    """
-    events: list[LogEvent] = []
-    last = ""
-    place: RawBSONDocument | None = None
-    size = 0
-    if change is None:
-        change = stream.try_next()
-    while change is not None:
-        token: str = change["_id"]["_data"]
-        full = len(events) >= most or size >= BATCH_BYTES
-        if full and not resume_token.same_time(token, last):
-            return events, last, place, True, change
-        last = token
-        place = change["_id"]
-        event = _event(change, token, namespaces) if token > seen else None
-        if event is not None:
-            events.append(event)
-            size += event.size
-        if not stream._cursor._has_next():
-            break
-        change = stream.try_next()
-    return events, last, stream.resume_token, stream.alive, None
+def _ignore(_: str) -> None:
+    """A late reply of a replay concerns its clients only, and they wait for it."""
 
 
-def _event(change: RawBSONDocument, token: str, namespaces: Namespaces) -> LogEvent | None:
+def _time_of(token: str) -> str:
+    """The part of a token that has its cluster time."""
+    return token[:18]
+
+
+def _event(change: Any, token: str, key: str, namespaces: Namespaces) -> LogEvent | None:
     operation = change["operationType"]
     if operation in _CHANGES:
-        return Change(token, operation, bytes(change.raw))
+        ns = change["ns"]
+        # The pipeline admits more than the list, see `pipeline.match`.
+        if namespaces.hold(ns["db"], ns["coll"]):
+            return Change(resume_token.event_id(token), operation, bytes(change.raw), key)
     if operation in _RESETS:
-        return Reset(_RESETS[operation], id=token, ns=_named(change, namespaces))
+        named = _named(change, namespaces)
+        if named:
+            return Reset(_RESETS[operation], id=resume_token.event_id(token), key=key, ns=named)
     return None
 
 
-def _named(change: Mapping[str, Any], namespaces: Namespaces) -> list[str]:
-    """What a change is about: of a rename both names, but only those that the operator named."""
+def _named(change: Mapping[str, Any], namespaces: Namespaces) -> Sequence[str]:
+    """The collections of a change: both names of a rename, but only the ones that the operator named."""
     places = [change["ns"], *([change["to"]] if "to" in change else [])]
     return [
         f"{place['db']}.{place['coll']}" if "coll" in place else str(place["db"])

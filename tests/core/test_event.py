@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -96,12 +97,27 @@ def test_positions_are_ordered_by_key_alone():
     assert Position("a", "a") == Position("a", "another spelling", exact=False)
 
 
-def test_token_names_one_event_and_a_checkpoint_a_moment():
-    event = resume_token.position(TOKEN)
-    assert (event.key, event.id, event.exact) == (TOKEN, TOKEN, True)
+def test_id_names_one_event_and_a_checkpoint_a_moment():
+    id = resume_token.event_id(TOKEN)
+    assert re.fullmatch("t1795327419[.]1-[0-9a-f]{16}", id)
+    event = resume_token.position(id)
+    assert (event.key, event.id, event.exact) == ("6B0285BB00000001", id, True)
     moment = resume_token.position("t1795327419.1")
-    assert (moment.key, moment.id, moment.exact) == ("826B0285BB00000001~", "t1795327419.1", False)
-    assert event < moment
+    assert (moment.key, moment.id, moment.exact) == ("6B0285BB00000001~", "t1795327419.1", False)
+    key = resume_token.event_key((1795327419, 1), 7)
+    assert event.key < key < event.until == moment.key
+
+
+def test_resume_token_is_accepted_as_the_id_of_its_event():
+    id = resume_token.event_id(TOKEN)
+    assert resume_token.position(TOKEN).id == resume_token.position(id).id == id
+
+
+def test_id_holds_no_document_id_and_tells_tokens_of_one_time_apart():
+    tokens = [token((7, 1), f"2B022C0100296E5A10{number:04X}04") for number in range(1000)]
+    ids = {resume_token.event_id(each) for each in tokens}
+    assert len(ids) == 1000
+    assert max(map(len, ids)) == len("t7.1-") + 16
 
 
 @pytest.mark.parametrize(
@@ -110,13 +126,14 @@ def test_token_names_one_event_and_a_checkpoint_a_moment():
         "", " ", "now", "demo-2", "t", "t1", "t1.", "t.1", "t1.2.3", "t-1.2", "t1.-2", "T1.2", " t1.2",
         "t1.2 ", "t1.2\n", "t4294967296.0", "t0.4294967296", "t99999999999.1", "t1e3.2", "t0x1.2",
         "t\u0661.\u0662", "t\uff11.\uff12", TOKEN + "\n", TOKEN + "0", TOKEN.lower(), TOKEN[2:], "82",
-        TOKEN[:18], TOKEN[:17],
+        TOKEN[:18], TOKEN[:17], "t1.2-", "t1.2-0123456789abcde", "t1.2-0123456789abcdeF",
+        "t1.2-0123456789abcdef0", "t4294967296.0-0123456789abcdef", "-0123456789abcdef",
         "83" + TOKEN[2:], TOKEN[:20] + "G" + TOKEN[21:], TOKEN + "~", " " + TOKEN, '{"_data":"82"}', "\0",
     ],
     ids=repr,
 )  # fmt: skip
 def test_garbage_is_no_id(id):
-    with pytest.raises(InvalidId, match="an event id is a resume token in hexadecimal, or a checkpoint"):
+    with pytest.raises(InvalidId, match="an event id is t<seconds>"):
         resume_token.position(id)
 
 
@@ -143,9 +160,10 @@ def test_cluster_time_is_read_back_from_token_and_checkpoint(time, tail):
 
 @settings(deadline=None)
 @given(first=st.tuples(TIMES, TAILS), second=st.tuples(TIMES, TAILS))
-def test_tokens_sort_by_their_time(first, second):
-    if first[0] < second[0]:
-        assert resume_token.position(token(*first)) < resume_token.position(token(*second))
+def test_positions_sort_by_their_time(first, second):
+    one, other = (resume_token.position(token(*each)) for each in (first, second))
+    assert (one < other) == (first[0] < second[0])
+    assert (one > other) == (first[0] > second[0])
 
 
 @settings(deadline=None)

@@ -155,7 +155,8 @@ def test_what_happens_comes_once_and_in_order_with_ids_that_it_knows_again(stage
                 assert keys == sorted(set(keys))
             for event in happened:
                 position = stage.source.position(event.id)
-                assert (position.key, position.exact) == (event.key, True)
+                assert (position.id, position.exact) == (event.id, True)
+                assert position.key <= event.key <= position.until
 
     asyncio.run(scenario())
 

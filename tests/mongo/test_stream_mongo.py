@@ -12,7 +12,7 @@ import pytest
 from bson import ObjectId
 from pymongo import WriteConcern
 
-from brook.changes.resume_token import position
+from brook.changes.resume_token import event_id, position
 from brook.event import Position
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient, Received
@@ -138,7 +138,7 @@ def test_update_whose_document_is_gone_sends_nothing_and_its_delete_follows(of_a
     asyncio.run(scenario())
 
 
-def test_ids_are_the_resume_tokens_of_mongodb(of_all, rivers):
+def test_ids_are_made_of_the_resume_tokens_of_mongodb(of_all, rivers):
     async def scenario() -> None:
         with closing(await present(of_all, rivers)) as client, rivers.watch() as stream:
             for change in (
@@ -147,7 +147,7 @@ def test_ids_are_the_resume_tokens_of_mongodb(of_all, rivers):
                 lambda: rivers.herons.delete_one({"_id": 1}),
             ):
                 change()
-                assert (await client.next()).id == stream.next()["_id"]["_data"]
+                assert (await client.next()).id == event_id(stream.next()["_id"]["_data"])
 
     asyncio.run(scenario())
 

@@ -1,0 +1,137 @@
+"""One change stream cursor of MongoDB, on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import AutoReconnect, PyMongoError
+
+from sources.mongo.pipeline import Pipeline
+from sources.mongo.wire import Connection
+
+# How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint may be
+# out of date.
+AWAIT_MS = 1000
+
+# A reply that takes longer is late: the server looks for the next match in the log (its maxTimeMS does not
+# bound that), or it hangs.
+LATE_SECONDS = 4.0
+
+# Time between two looks at the server of a late reply.
+LOOK_SECONDS = 1.0
+
+# A server that hangs must not keep this one from closing a cursor.
+CLOSE_SECONDS = 1.0
+
+# A reply that does not come although its server answers others: the connection may be dead. It is given up,
+# after twice as long at each time, since the scan of the log has to begin again.
+PATIENCE_SECONDS = 240.0
+
+SCANNING = "MongoDB is scanning its log for the next change, after many of other collections"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The changes of one reply, as they came, and the token from which to go on after them."""
+
+    changes: Sequence[RawBSONDocument]
+    token: RawBSONDocument | None
+    alive: bool
+    """False if this was the end of the stream."""
+
+
+class Cursor:
+    """A change stream, read reply by reply. Not safe for two readers.
+
+    `late` is called with a line for `/readyz` while a reply is late.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        executor: Executor,
+        late: Callable[[str], None],
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._executor = executor
+        self._late = late
+        self._patience_seconds = patience_seconds
+        self._id = 0
+        self._database = ""
+        self._collection = ""
+        self.connection: Connection | None = None
+
+    async def open(self, database: str, stages: Pipeline) -> RawBSONDocument | None:
+        """Open the cursor, and return the token of the place at which it begins. Raises PyMongoError."""
+        self.connection = await Connection.open(self._client, self._executor)
+        # Without a first batch the command returns at once, and a getMore does the scanning.
+        self.connection.send(database, {"aggregate": 1, "pipeline": stages, "cursor": {"batchSize": 0}})
+        return self._take((await self._reply(self.connection))["cursor"]).token
+
+    async def read(self, batch_size: int | None = None) -> Reply:
+        """The next reply; after AWAIT_MS an empty one. Raises PyMongoError."""
+        assert self.connection is not None  # open() was called
+        command = {"getMore": self._id, "collection": self._collection, "maxTimeMS": AWAIT_MS}
+        if batch_size is not None:
+            command["batchSize"] = batch_size
+        self.connection.send(self._database, command)
+        return self._take((await self._reply(self.connection))["cursor"])
+
+    async def close(self) -> None:
+        """Close the cursor and the connection. MongoDB would keep a cursor without one for ten minutes."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        try:
+            with contextlib.suppress(PyMongoError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._kill(connection)
+        finally:
+            connection.close()
+
+    async def _kill(self, connection: Connection) -> None:
+        id, self._id = self._id, 0
+        if not id or connection.lost:
+            return
+        kill = {"killCursors": self._collection, "cursors": [id]}
+        if connection.waiting:
+            # The reader was cancelled. Its getMore would go on.
+            await self._client[self._database].command(kill)
+        else:
+            await connection.request(self._database, kill)
+
+    def _take(self, cursor: Any) -> Reply:
+        self._id = cursor["id"]
+        self._database, _, self._collection = cursor["ns"].partition(".")
+        changes = cursor["nextBatch"] if "nextBatch" in cursor else cursor["firstBatch"]
+        return Reply(changes, cursor.get("postBatchResumeToken"), alive=bool(self._id))
+
+    async def _reply(self, connection: Connection) -> Any:
+        """The reply, however long its server scans for it. Raises AutoReconnect when its server is gone."""
+        began = time.monotonic()
+        patience = LATE_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    return await connection.reply()
+            except TimeoutError:
+                self._look(connection, time.monotonic() - began)
+            patience = LOOK_SECONDS
+
+    def _look(self, connection: Connection, seconds: float) -> None:
+        """Ask the driver, which pings each server every few seconds, if a late reply can be hoped for."""
+        server = self._client.topology_description.server_descriptions().get(connection.address)
+        host = f"{connection.address[0]}:{connection.address[1]}"
+        if server is None or not server.is_server_type_known:
+            raise AutoReconnect(f"{host}: no answer for {seconds:.0f} s")
+        if seconds > self._patience_seconds:
+            raise AutoReconnect(f"{host}: no reply for {seconds:.0f} s, although it answers others")
+        self._late(SCANNING)

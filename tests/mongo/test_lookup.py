@@ -1,0 +1,276 @@
+"""Updated documents are looked up once a batch, as they were at the batch's last cluster time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any
+
+import bson
+import pymongo
+from bson import Timestamp
+
+from brook.changes import resume_token
+from brook.changes.change import Change
+from brook.event import Batch
+from brook.settings import Settings
+from sources.mongo import MongoSource
+from sources.sandbox import Sandbox
+from tests.support.raw_client import RawClient
+
+
+def now(database) -> resume_token.ClusterTime:
+    time = database.client.admin.command("ping")["operationTime"]
+    return time.time, time.inc
+
+
+@asynccontextmanager
+async def opened(sandbox: Sandbox, database, **settings: Any) -> AsyncIterator[MongoSource]:
+    source = MongoSource(sandbox.uri, Settings(database=database.name, warm_up_seconds=0, **settings))
+    await source.open()
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+async def replayed(source: MongoSource, after: resume_token.ClusterTime, count: int) -> list[Batch]:
+    """The batches after a time, up to so many changes."""
+    batches: list[Batch] = []
+    async with asyncio.timeout(60), aclosing(source.replay(resume_token.checkpoint(after))) as log:
+        async for batch in log:
+            batches.append(batch)
+            if sum(len(batch.events) for batch in batches) >= count:
+                return batches
+    raise AssertionError("the log ended")
+
+
+def updates(batch: Batch) -> dict[tuple[str, Any], Any]:
+    """The documents of a batch's updates, by collection and `_id`."""
+    found = {}
+    for event in batch.events:
+        assert isinstance(event, Change)
+        if event.operation == "update":
+            change = bson.decode(event.raw)
+            place = f"{change['ns']['db']}.{change['ns']['coll']}", change["documentKey"]["_id"]
+            found[place] = change["fullDocument"]
+    return found
+
+
+def find_at(database, name: str, time: resume_token.ClusterTime, ids: list[Any]) -> dict[Any, Any]:
+    """What `find` shows at a cluster time."""
+    db, _, collection = name.partition(".")
+    reply = database.client[db].command(
+        {
+            "find": collection,
+            "filter": {"_id": {"$in": ids}},
+            "batchSize": 10_000,
+            "readConcern": {"level": "snapshot", "atClusterTime": Timestamp(*time)},
+        }
+    )
+    return {document["_id"]: document for document in reply["cursor"]["firstBatch"]}
+
+
+def check(database, batch: Batch) -> int:
+    """Compare a batch's updates with `find` at its time. Returns their number."""
+    if not batch.events:
+        return 0
+    time = resume_token.cluster_time(batch.events[-1].key)
+    shown = updates(batch)
+    for (name, id), document in shown.items():
+        assert find_at(database, name, time, [id]).get(id) == document, (name, id, time)
+    return len(shown)
+
+
+@contextmanager
+def writing(database, seed: int) -> Iterator[None]:
+    """Threads that write to the same few documents, also in transactions, also delete them."""
+    stopped = threading.Event()
+
+    def write(number: int) -> None:
+        chance = random.Random(seed + number)
+        with database.client.start_session() as session:
+            while not stopped.is_set():
+                id, field = chance.randrange(20), chance.choice("abc")
+                change = {"$inc": {field: 1}, "$set": {"by": number}}
+                try:
+                    if chance.random() < 0.1:
+                        database.creatures.delete_one({"_id": id})
+                    elif chance.random() < 0.2:
+                        with session.start_transaction():
+                            for each in chance.sample(range(20), 3):
+                                database.creatures.update_one({"_id": each}, change, session=session)
+                    else:
+                        database.creatures.update_one({"_id": id}, change, upsert=True)
+                except pymongo.errors.OperationFailure:
+                    pass  # a write conflict, or an upsert that came second
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_documents_of_a_batch_equal_a_find_at_its_time_under_writers(sandbox, database):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    database.create_collection("creatures")
+
+    async def scenario() -> tuple[int, int]:
+        before = now(database)
+        live = 0
+        async with opened(sandbox, database) as source:
+            with writing(database, seed):
+                async with asyncio.timeout(60), aclosing(source.events()) as batches:
+                    async for batch in batches:
+                        live += await asyncio.to_thread(check, database, await source.complete(batch))
+                        if live >= 500:
+                            break
+            # In the log, the same changes come in larger batches.
+            log = sum([check(database, batch) for batch in await replayed(source, before, 500)])
+        return live, log
+
+    live, log = asyncio.run(scenario())
+    assert live >= 500
+    assert log > 0
+
+
+def test_thousands_of_updates_in_one_transaction_are_looked_up(sandbox, database):
+    ids: list[Any] = [*range(2000), *("x" * 100 + str(number) for number in range(1000))]
+    database.creatures.insert_many([{"_id": id, "n": 0} for id in ids])
+    before = now(database)
+    with database.client.start_session() as session, session.start_transaction():
+        database.creatures.update_many({}, {"$inc": {"n": 1}}, session=session)
+    database.creatures.update_many({}, {"$inc": {"n": 1}})
+
+    async def scenario() -> list[Batch]:
+        async with opened(sandbox, database) as source:
+            return await replayed(source, before, 2 * len(ids))
+
+    first, *later = asyncio.run(scenario())
+    assert {document["n"] for document in updates(first).values()} == {1}, "not the later state"
+    assert len(updates(first)) == len(ids)
+    assert sum(check(database, batch) for batch in [first, *later]) == 2 * len(ids)
+
+
+def test_updates_of_several_databases_are_looked_up_in_each(sandbox, database):
+    other = database.client[f"{database.name}_2"]
+    try:
+        for creatures in (database.creatures, other.creatures):
+            creatures.insert_one({"_id": 1, "of": creatures.full_name, "n": 0})
+        before = now(database)
+        for creatures in (database.creatures, other.creatures, database.creatures):
+            creatures.update_one({"_id": 1}, {"$inc": {"n": 1}})
+
+        async def scenario() -> list[Batch]:
+            async with opened(sandbox, database, namespace=(other.creatures.full_name,)) as source:
+                return await replayed(source, before, 3)
+
+        shown = {}
+        for batch in asyncio.run(scenario()):
+            check(database, batch)
+            shown |= updates(batch)
+        assert {name: (document["of"], document["n"]) for (name, _), document in shown.items()} == {
+            database.creatures.full_name: (database.creatures.full_name, 2),
+            other.creatures.full_name: (other.creatures.full_name, 1),
+        }
+    finally:
+        database.client.drop_database(other)
+
+
+def test_document_that_is_gone_at_the_end_of_the_batch_is_null(sandbox, database):
+    database.creatures.insert_one({"_id": 1})
+    before = now(database)
+    with database.client.start_session() as session, session.start_transaction():
+        database.creatures.update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+        database.creatures.delete_one({"_id": 1}, session=session)
+
+    async def scenario() -> list[Batch]:
+        async with opened(sandbox, database) as source:
+            return await replayed(source, before, 2)
+
+    assert [document for batch in asyncio.run(scenario()) for document in updates(batch).values()] == [None]
+
+
+def test_time_out_of_the_window_shows_the_document_as_it_is_now():
+    """MongoDB keeps 300 s by default, and here nothing."""
+    options = ["--setParameter", "minSnapshotHistoryWindowInSeconds=0"]
+    with Sandbox(options=options) as sandbox, pymongo.MongoClient[Any](sandbox.uri) as client:
+        database = client.window
+        database.creatures.insert_one({"_id": 1, "n": 0})
+        before = now(database)
+        database.creatures.update_one({"_id": 1}, {"$inc": {"n": 1}})
+        time = now(database)
+        until_too_old(database, time)
+        database.creatures.update_one({"_id": 1}, {"$inc": {"n": 1}})
+
+        async def scenario() -> list[Batch]:
+            async with opened(sandbox, database) as source:
+                return await replayed(source, before, 2)
+
+        shown = [document for batch in asyncio.run(scenario()) for document in updates(batch).values()]
+        assert shown[-1] == {"_id": 1, "n": 2}
+
+
+def until_too_old(database, time: resume_token.ClusterTime) -> None:
+    """Write elsewhere until MongoDB no longer reads at a time."""
+    for _ in range(10_000):
+        database.elsewhere.insert_one({})
+        try:
+            find_at(database, "window.creatures", time, [1])
+        except pymongo.errors.OperationFailure:
+            return
+    raise AssertionError("MongoDB keeps its past")
+
+
+def test_nothing_is_looked_up_while_nobody_listens(sandbox, database, start_server):
+    """Then the log has what a later client has missed."""
+    server = start_server("--mongo", sandbox.uri, "--database", database.name, "--history-seconds", "0.1")
+
+    def finds() -> int:
+        return database.client.admin.command("serverStatus")["metrics"]["commands"]["find"]["total"]
+
+    async def scenario() -> None:
+        client = await (await RawClient(server.port).connect()).opened()
+        database.creatures.insert_one({"_id": 1})
+        first = await client.next()
+        database.creatures.update_one({"_id": 1}, {"$set": {"n": 1}})
+        await client.next()
+        client.close()
+        await asyncio.sleep(0.5)
+        before = finds()
+        for number in range(20):
+            database.creatures.update_one({"_id": 1}, {"$set": {"n": number}})
+        place = await until_read(server, now(database))
+        assert finds() == before
+        back = await RawClient(server.port, last_id=first.id).connect()
+        heard = [await back.next() for _ in range(21)]
+        assert '"n":19' in heard[-1].data
+        assert finds() > before
+        back.close()
+        # And nothing is missing after a place that was given while nothing was looked up.
+        database.creatures.update_one({"_id": 1}, {"$set": {"n": 100}})
+        late = await RawClient(server.port, last_id=place).connect()
+        assert '"n":100' in (await late.next()).data
+        late.close()
+
+    asyncio.run(scenario())
+
+
+async def until_read(server, time: resume_token.ClusterTime) -> str:
+    """The place that a new client is given, once it is not before a time."""
+    while True:
+        client = await (await RawClient(server.port).connect()).opened()
+        place = client.parser.last_id
+        client.close()
+        if resume_token.position(place) >= resume_token.checkpoint(time):
+            return place
+        await asyncio.sleep(0.1)
