@@ -289,10 +289,13 @@ class Link {
     this.#held = 0;
     const touched = new Set();
     for (const { type, value } of pending) {
-      for (const query of this.#tagged.get(value.of) ?? this.queries) {
+      const concerned = value.of === undefined ? this.queries : this.#tagged.get(value.of);
+      for (const query of concerned ?? []) {
         if (this.queries.has(query) && query.take(type, value)) touched.add(query);
       }
     }
+    // A listener of one query may read the documents of another.
+    for (const query of touched) query.settle();
     for (const query of touched) query.publish();
     this.#observer.moved();
   }
@@ -381,6 +384,7 @@ class Query extends EventTarget {
   }
 
   cut() {}
+  settle() {}
   forget() {}
 
   #linger() {
@@ -499,8 +503,11 @@ export class Live extends Query {
     return type === "changes" || (type === "live" && !resumed);
   }
 
-  publish() {
+  settle() {
     this.documents = Object.freeze([...this.#held.values()]);
+  }
+
+  publish() {
     const news = { changes: this.#changes, reason: this.#reason };
     this.#changes = [];
     this.#reason = undefined;
