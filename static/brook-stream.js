@@ -354,7 +354,7 @@ export const tooLarge = () => new Problem("too-large", "more arrived at once tha
 /** Show an error of the page's own code where the page's other errors are shown. */
 export const report = globalThis.reportError ?? ((error) => console.error(error));
 
-export function parsed(text) {
+function parsed(text) {
   try {
     return JSON.parse(text) ?? {};
   } catch {

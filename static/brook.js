@@ -399,7 +399,7 @@ class Query extends EventTarget {
 }
 
 /** Every change of a stream: `subscribe((change) => ...)`, or `for await`. A gap is `{ op: "reset" }`. */
-export class Changes extends Query {
+class Changes extends Query {
   #taken = [];
   #buffer;
 
@@ -444,7 +444,7 @@ export class Changes extends Query {
 }
 
 /** The number of documents that match: `subscribe((count) => ...)`. */
-export class Count extends Query {
+class Count extends Query {
   value = null;
 
   subscribe(listener, options) {
@@ -468,7 +468,7 @@ export class Count extends Query {
 }
 
 /** The documents that match, in the server's order: `subscribe((documents, { changes, reason }) => ...)`. */
-export class Live extends Query {
+class Live extends Query {
   /** A new frozen array after each batch, the same one until then; null before the first snapshot. */
   documents = null;
 
