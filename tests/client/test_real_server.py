@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import sys
+
 import pytest
 
+from tests.support.commands import Command
 from tests.support.node import Follower
 
 
@@ -55,3 +61,32 @@ def test_dropped_collection_is_a_reset_among_the_changes(database, mongo):
 def test_refusal_ends_it_with_the_code(mongo):
     with Follower(mongo.url, "changes", "secrets", bundle=False) as follower:
         assert follower.until_state("ended")["code"] == "unknown-stream"
+
+
+def test_client_in_python_prints_each_change_once_across_a_restart(database, mongo):
+    pond = database.creatures
+    command = f"""{sys.executable} docs/example_client.py {mongo.url} creatures '{{"type": "crawdad"}}'"""
+    with Command(command) as client:
+        # Nothing tells when it has joined but the first event that it prints.
+        for number in itertools.count():
+            pond.insert_one({"_id": -number, "type": "crawdad"})
+            with contextlib.suppress(AssertionError):
+                client.until(r".*\n", seconds=0.1)
+                break
+        first = [json.loads(line)["id"] for line in client.said.splitlines()]
+        pond.insert_many([{"_id": 1, "type": "crawdad"}, {"_id": 2, "type": "newt"}])
+        client.until(r'(?s).*"id": 1,.*\n')
+        mongo.kill()
+        pond.insert_one({"_id": 3, "type": "crawdad"})
+        mongo.start()
+        client.until(r'(?s).*"id": 3,.*\n')
+        pond.insert_one({"_id": 4, "type": "crawdad"})
+        client.until(r'(?s).*"id": 4,.*\n')
+        told = [json.loads(line) for line in client.said.splitlines()]
+        ids = [change["id"] for change in told]
+        assert ids == [*range(first[0], -number - 1, -1), 1, 3, 4]
+
+
+def test_client_in_python_ends_when_it_is_refused(mongo):
+    with Command(f"{sys.executable} docs/example_client.py {mongo.url} secrets 2>&1") as client:
+        client.until(r"(?s).*unknown-stream")
