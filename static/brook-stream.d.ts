@@ -43,6 +43,10 @@ export interface StreamEvent {
 export interface StreamOptions extends ConnectionOptions {
   /** Where the first connection begins: an id, an RFC 3339 time, or "now". */
   since?: string | null;
+  /** A position to go on from, which the server gave before. If it is lost, there is a reset. */
+  position?: string;
+  /** Called before each connection. */
+  onConnect?: () => void;
   onEvent?: (event: StreamEvent) => void;
   /** Called after an event with an id, and after a checkpoint. */
   onPosition?: (position: string) => void;

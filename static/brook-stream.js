@@ -131,12 +131,14 @@ export class EventStream {
 
   /**
    * `request` is an address, or a function that returns `{ url, ...init }` for `{ position, since }`. It is
-   * called for each connection. `since` is where the first one begins: an id, a time, or "now".
+   * called for each connection. `since` is where the first one begins: an id, a time, or "now"; `position` is
+   * one that the server once gave.
    */
   constructor(request, options = {}) {
     this.#request = typeof request === "function" ? request : (from) => resumed(request, from);
     this.#options = { keepAliveSeconds: 15, credentials: "same-origin", ...options };
     this.#since = options.since ?? "";
+    this.position = options.position ?? "";
     options.signal?.addEventListener("abort", () => this.close(), { signal: this.#ended.signal });
     this.#listen();
     this.#run();
@@ -186,6 +188,7 @@ export class EventStream {
     this.#farewell = null;
     this.#isOpen = false;
     const bearer = await unlessAborted(signal, typeof token === "function" ? asked(token) : token);
+    this.#options.onConnect?.();
     const { url, headers, ...init } = this.#request({ position: this.position, since: this.#since });
     const authorization = bearer ? { Authorization: `Bearer ${bearer}` } : {};
     const accept = { Accept: "text/event-stream" };
@@ -353,6 +356,15 @@ export const tooLarge = () => new Problem("too-large", "more arrived at once tha
 
 /** Show an error of the page's own code where the page's other errors are shown. */
 export const report = globalThis.reportError ?? ((error) => console.error(error));
+
+/**
+ * The cluster time up to which a position has everything; undefined for what is none. An event's own id, with
+ * its check, is not yet past its time: a transaction's events share theirs.
+ */
+export function timeOf(position) {
+  const [, seconds, increment, check] = /^t(\d+)\.(\d+)(-.*)?$/.exec(position) ?? [];
+  return seconds && (BigInt(seconds) << 32n) + BigInt(increment) - (check ? 1n : 0n);
+}
 
 function parsed(text) {
   try {

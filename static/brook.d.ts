@@ -19,6 +19,12 @@ export type Sort = Record<string, 1 | -1>;
 export interface BrookOptions extends ConnectionOptions {
   /** False: each query has a connection of its own, a GET. Default true: one POST for all of them. */
   bundle?: boolean;
+  /**
+   * One connection for all tabs of the origin that say the same here, if the browser has Web Locks. It is the
+   * leading tab's, with the leading tab's token: with a `token`, name the user ("user-7"). Default: true in a
+   * page without a `token`, else false.
+   */
+  share?: boolean | string;
 }
 
 interface QueryOptions {

@@ -12,7 +12,7 @@
  * A Link is one event stream for up to 32 queries, and one position at which all of them are true.
  */
 
-import { EventStream, LONGEST_BLOCK, Problem, report, tooLarge } from "./brook-stream.js";
+import { EventStream, LONGEST_BLOCK, Problem, report, timeOf, tooLarge } from "./brook-stream.js";
 
 export { Problem };
 
@@ -45,7 +45,8 @@ export class Brook extends EventTarget {
     super();
     this.#base = new URL(base, globalThis.document?.baseURI);
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
-    this.#options = { bundle: true, ...options };
+    const isPage = globalThis.document !== undefined && options.token === undefined;
+    this.#options = { bundle: true, share: isPage, ...options };
     signal?.addEventListener("abort", () => this.close(), { once: true });
     if (signal?.aborted) this.close();
   }
@@ -114,12 +115,20 @@ export class Brook extends EventTarget {
     const hasRoom = ({ queries, options }) => !since && !options.since && queries.size < options.limit;
     let link = [...this.#links].find(hasRoom);
     if (!link) {
-      const limit = this.#options.bundle && !since ? LINK_QUERIES : 1;
-      link = new Link(this.#base, { ...this.#options, since, limit }, this.#observer());
+      const isBundle = this.#options.bundle && !since;
+      const options = { ...this.#options, since, limit: isBundle ? LINK_QUERIES : 1 };
+      link = new Link(this.#base, { ...options, Source: isBundle ? this.#source() : EventStream }, this.#observer());
       this.#links.add(link);
     }
     link.add(query);
     this.#update();
+  }
+
+  /** The class of a link's connection; tabs that cannot share one have each their own. */
+  async #source() {
+    const { share } = this.#options;
+    if (!share || !globalThis.BroadcastChannel || !globalThis.navigator?.locks) return EventStream;
+    return import("./brook-tabs.js").then(({ TabStream }) => TabStream, () => EventStream);
   }
 
   #observer() {
@@ -138,7 +147,7 @@ export class Brook extends EventTarget {
 
   #settle() {
     for (const waiting of this.#waiting) {
-      if (![...this.#links].every((link) => timeOf(link.position) >= waiting.time)) continue;
+      if (![...this.#links].every((link) => link.isTrue() && timeOf(link.position) >= waiting.time)) continue;
       this.#waiting.delete(waiting);
       waiting.resolve();
     }
@@ -180,6 +189,10 @@ class Link {
   #pending = [];
   #held = 0;
   #isOver = false;
+  // Versions of the set of queries: the present one, and the ones of the connection and of its last commit.
+  #present = 0;
+  #asked = -1;
+  #shown = -1;
 
   constructor(base, options, observer) {
     this.#base = base;
@@ -189,6 +202,11 @@ class Link {
 
   get position() {
     return this.source?.position ?? "";
+  }
+
+  /** True if all that the position says is so for each query, also for the latest. */
+  isTrue() {
+    return this.#shown === this.#present && [...this.queries].every((query) => query.isHeld());
   }
 
   add(query) {
@@ -206,10 +224,13 @@ class Link {
 
   /** Ask the server for the present queries, once for all that join in one turn. */
   change() {
-    this.#timer ??= setTimeout(() => {
+    this.#present += 1;
+    this.#timer ??= setTimeout(async () => {
+      const Source = await this.options.Source;
       this.#timer = null;
+      if (this.#isOver) return;
       if (this.source) this.source.restart();
-      else this.source = this.#open();
+      else this.source = this.#open(Source);
     });
   }
 
@@ -224,9 +245,10 @@ class Link {
     this.#observer.left(this);
   }
 
-  #open() {
-    return new EventStream((from) => this.#request(from), {
+  #open(Source) {
+    return new Source((from) => this.#request(from), {
       ...this.options,
+      onConnect: () => this.#begin(),
       onEvent: (event) => this.#receive(event),
       onPosition: () => this.#commit(),
       onState: () => this.#follow(),
@@ -234,12 +256,16 @@ class Link {
     });
   }
 
-  #request({ position, since }) {
-    // Events without the id that ends them come again.
+  /** A new connection: events without the id that ends them come again. */
+  #begin() {
     this.#pending = [];
     this.#held = 0;
     this.#tagged.clear();
+    if (!this.options.bundle) this.#asked = this.#present;
     for (const query of this.queries) query.cut();
+  }
+
+  #request({ position, since }) {
     const progress = this.#observer.progress() ? { progress: 1 } : {};
     if (this.options.bundle) return this.#post(position || since, progress);
     return this.#get(position, { since, ...progress });
@@ -273,9 +299,11 @@ class Link {
     if (["problem", "bye", "feed", "commit"].includes(type)) return;
     const value = read(data);
     if (type === "opened") {
-      for (const [name, tag] of Object.entries(value)) {
+      const told = Object.entries(value);
+      for (const [name, tag] of told) {
         this.#tagged.set(tag, [...(this.#tagged.get(tag) ?? []), this.#named[name]]);
       }
+      if (told.length === this.queries.size) this.#asked = this.#present;
     } else {
       this.#held += data.length;
       if (this.#held > LONGEST_BLOCK) throw tooLarge();
@@ -297,6 +325,7 @@ class Link {
     // A listener of one query may read the documents of another.
     for (const query of touched) query.settle();
     for (const query of touched) query.publish();
+    this.#shown = this.#asked;
     this.#observer.moved();
   }
 
@@ -453,12 +482,17 @@ class Count extends Query {
     return stop;
   }
 
+  isHeld() {
+    return this.value !== null;
+  }
+
   take(type, { count }) {
     if (type === "count") this.value = count;
     return type === "count";
   }
 
   publish() {
+    if (this.link) this.enter(this.link.state, this.link.error);
     this.notify(this.value);
   }
 
@@ -473,6 +507,7 @@ class Live extends Query {
   documents = null;
 
   #held = new Map();
+  #isWhole = false;
   #parts = [];
   #changes = [];
   #reason;
@@ -493,14 +528,17 @@ class Live extends Query {
 
   forget() {
     this.documents = null;
+    this.#isWhole = false;
     this.#held.clear();
   }
 
   take(type, { docs, resumed, reason, changes }) {
     if (type === "snapshot") this.#parts.push(...docs);
-    if (type === "changes") this.#apply(changes);
-    if (type === "live" && !resumed) this.#replace(reason);
-    return type === "changes" || (type === "live" && !resumed);
+    else if (type === "live" && !resumed) this.#replace(reason);
+    // Changes may come before the snapshot, for another tab that holds what they change.
+    else if (type === "changes" && this.#isWhole) this.#apply(changes);
+    else return false;
+    return type !== "snapshot";
   }
 
   settle() {
@@ -518,6 +556,7 @@ class Live extends Query {
   #replace(reason) {
     this.#held = new Map(this.#parts.map((doc) => [keyOf(doc._id), doc]));
     this.#parts = [];
+    this.#isWhole = true;
     this.#changes = null; // a page that follows the changes begins again from the documents
     this.#reason = reason;
   }
@@ -547,15 +586,6 @@ function place(order, key, before) {
 
 /** An `_id` may be an object: equal ones have equal texts. */
 const keyOf = (id) => JSON.stringify(id);
-
-/**
- * The cluster time up to which a position has everything; undefined for what is none. An event's own id, with
- * its check, is not yet past its time: a transaction's events share theirs.
- */
-function timeOf(position) {
-  const [, seconds, increment, check] = /^t(\d+)\.(\d+)(-.*)?$/.exec(position) ?? [];
-  return seconds && (BigInt(seconds) << 32n) + BigInt(increment) - (check ? 1n : 0n);
-}
 
 /** A value as a query parameter. */
 function written(value) {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createParser } from "eventsource-parser";
+import { generator } from "../support/listening.mjs";
 import { EventParser } from "../../static/brook-stream.js";
 
 /** What our parser says: the id of each block that has one, events, and retries, in their order. */
@@ -116,13 +117,3 @@ test("a block without an end is given up, not held", () => {
   const piece = bytes("x".repeat(2 ** 24));
   assert.throws(() => ours([bytes("data: "), ...Array.from({ length: 9 }, () => piece)]), { code: "too-large" });
 });
-
-/** Mulberry32: the same numbers in each run. */
-function generator(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -37,3 +37,13 @@ export async function take(iterator, count) {
   while (items.length < count) items.push((await iterator.next()).value);
   return items;
 }
+
+/** Mulberry32: the same numbers in each run. */
+export function generator(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

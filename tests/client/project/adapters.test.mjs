@@ -25,7 +25,7 @@ const doc = (_id, type) => ({ _id, type });
 /** A Brook, a live query, and the stream that answers it when there is a subscriber. */
 async function pond(t) {
   const server = await serve(t);
-  const brook = new Brook(server.url);
+  const brook = new Brook(server.url, { share: false });
   t.after(() => brook.close());
   return {
     brook,
