@@ -70,3 +70,46 @@ class Follower:
             line = json.loads(text)
             [kind] = set(self._lines) & set(line)
             self._lines[kind].put(line)
+
+
+class PondServer:
+    """A process that speaks live queries and bundles, and serves the client: see pond_server.mjs."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [NODE, ROOT / "tests" / "support" / "pond_server.mjs"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self.url: str = self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def write(self, *writes: tuple[str, Any, dict[str, Any] | None]) -> str:
+        """Write a batch; its position."""
+        return self._ask("write", writes=writes)
+
+    def cut(self) -> None:
+        self._ask("cut")
+
+    def statistics(self) -> dict[str, Any]:
+        return self._ask("statistics")
+
+    def _ask(self, name: str, **rest: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": name, **rest}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
