@@ -13,7 +13,7 @@ INSTALL_PROJECT := -m pip install --quiet --no-deps --no-build-isolation --edita
 # The rooms that use the packages of which setup.py names a lowest version.
 LOWEST_TESTS := tests/core tests/http tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
 
-.PHONY: help run demo test test-fast test-newest test-lowest check bench bench-peers format upgrade clean system
+.PHONY: help run demo test test-fast test-long test-newest test-lowest check bench bench-peers format upgrade clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -29,6 +29,9 @@ test: $(VENV)/.dev system  ## Run every test, on a real MongoDB and a real brows
 
 test-fast: $(VENV)/.dev  ## Run the tests that need neither MongoDB nor a browser: under a minute
 	$(PYTHON) -m pytest -q -m "not mongod and not browser" tests/core tests/http
+
+test-long: $(VENV)/.dev  ## Run the tests that take minutes: millions of changes
+	$(PYTHON) -m pytest -m long
 
 test-newest: export PATH := $(CURDIR)/.venv-newest/bin:$(PATH)
 test-newest: system  ## Run every test with the newest versions that setup.py allows

@@ -16,6 +16,7 @@ Results = dict[str, Any]
 TITLES = {server.name: server.title for server in every_server()}
 
 SCENARIOS = {
+    "small": "100 clients, a document every 5 ms for 5 seconds",
     "paced": "1,000 clients, a document every 10 ms for 5 seconds",
     "burst": "1,000 clients, 1,000 documents in one `insert_many`",
     "wide": "10,000 clients, two documents a second for 10 seconds",

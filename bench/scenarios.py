@@ -76,6 +76,7 @@ class Delivery:
             "deliveries": report["deliveries"],
             "deliveries_per_second": deliveries / max(report["seconds"], 1e-6),
             "cpu_us": cpu["server"] / deliveries * 1e6,
+            "change_cpu_us": (cpu["server"] + cpu["bridge"]) / self.events * 1e6,
             "user_us": user / deliveries * 1e6,
             "bridge_us": cpu["bridge"] / deliveries * 1e6,
             "client_us": report["cpu_seconds"] / deliveries * 1e6,
@@ -269,6 +270,7 @@ def in_batches(clients: int, changes: int) -> dict[str, Scenario]:
 
 
 FULL: dict[str, Scenario] = {
+    "small": Delivery(clients=100, events=1000, interval_seconds=0.005),
     "paced": Delivery(clients=1000, events=500),
     "burst": Delivery(clients=1000, events=1000, together=1000),
     "wide": Delivery(clients=10_000, events=20, interval_seconds=0.5, warm_up=2),
@@ -284,6 +286,7 @@ FULL: dict[str, Scenario] = {
 
 # Sizes to check that everything works; figures of such small runs mean little.
 QUICK: dict[str, Scenario] = {
+    "small": Delivery(clients=20, events=100, interval_seconds=0.005),
     "paced": Delivery(clients=200, events=100),
     "burst": Delivery(clients=200, events=200, together=200),
     "wide": Delivery(clients=2000, events=5, interval_seconds=0.5, warm_up=2),
@@ -299,4 +302,4 @@ QUICK: dict[str, Scenario] = {
 
 # The other scenarios apply only to this project's server: its peers have no log to resume from and do not
 # compress.
-COMPARED = ("paced", "burst", "wide", "idle")
+COMPARED = ("small", "paced", "burst", "wide", "idle")

@@ -155,12 +155,13 @@ class Batch:
 
     `checkpoint` promises that the source has yielded every event up to it. `recipient` addresses the
     batch to one subscription; the history does not keep such a batch. `restarted` marks a gap in the
-    log: no position before this batch can be resumed. An `incomplete` batch needs `Source.complete` before
-    it is published: it has updates without their documents.
+    log: no position before this batch can be resumed. A batch with something
+    `incomplete` needs `Source.complete` before it is published.
     """
 
     events: tuple[LogEvent, ...] = ()
     checkpoint: Position | None = None
     recipient: int = 0
     restarted: bool = False
-    incomplete: bool = False
+    incomplete: tuple[object, ...] = ()
+    """The source's notes on events that lack a part, such as updates without their documents."""

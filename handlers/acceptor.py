@@ -1,4 +1,4 @@
-"""The accept loop: takes clients in as long as there are descriptors for them."""
+"""The accept loop: accepts clients while there are descriptors for them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tornado.iostream import IOStream
 from handlers import first_request
 from handlers.descriptors import Descriptors
 
-# In one turn of the loop: some 5 ms, then events go out again.
+# Connections accepted in one turn of the event loop: some 5 ms, then events are sent again.
 ACCEPTS_PER_TURN = 25
 
-# How long nobody is accepted when there is no descriptor, before it is tried again.
+# Time without accepting before the next try, when the descriptors are used up.
 PAUSE_SECONDS = 0.25
 
-# How long a connection may be without a stream, or an answer, when there is no descriptor for others.
+# Time that a connection may take for its request, when the descriptors are used up.
 REQUEST_SECONDS = 2.0
 
 # accept(2): no descriptor in this process, none in the system, no memory.
@@ -30,10 +30,10 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Requests(HTTPServer):
-    """Tornado's server. Knows since when each connection is served that has not become a stream."""
+    """Tornado's server, with the age of each connection that has not become a stream."""
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Take what HTTPServer takes."""
+        """Take the arguments of HTTPServer."""
         super().initialize(*args, **kwargs)
         self._since: dict[IOStream, float] = {}
 
@@ -44,7 +44,7 @@ class Requests(HTTPServer):
         self.handle_stream(stream, address)
 
     def close_older_than(self, seconds: float) -> None:
-        """Close the connections that have been served for longer: they say nothing, or not enough."""
+        """Close the connections that have been served for longer: their requests are not complete."""
         due = time.monotonic() - seconds
         for stream, since in list(self._since.items()):
             if since > due:
@@ -58,7 +58,7 @@ class Requests(HTTPServer):
 
 
 class Acceptor:
-    """Accepts connections, and has their requests served. Pauses while there is no descriptor for more."""
+    """Accepts connections and passes them on. Pauses while the descriptors are used up."""
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class Acceptor:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port of the listening sockets."""
         return int(self._sockets[0].getsockname()[1])
 
     def stop(self) -> None:
-        """Accept nobody any more, and close the sockets."""
+        """Stop accepting, and close the listening sockets."""
         self._pause()
         for listening in self._sockets:
             listening.close()

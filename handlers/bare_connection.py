@@ -1,4 +1,4 @@
-"""What Tornado needs to know of a connection that it has not read from."""
+"""A connection that Tornado has not read from, with the interface that Tornado expects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, Resp
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What Tornado asks for about the connection of a request."""
+    """The facts about a connection that Tornado asks for."""
 
     remote_ip: str
     protocol: str = "http"
 
 
 class BareConnection(HTTPConnection):
-    """The way back for a request: a socket that becomes a stream, or is closed after a short answer."""
+    """The connection of one request. It becomes a stream, or is closed after a short answer."""
 
     def __init__(self, connection: socket.socket, remote_ip: str) -> None:
         self.socket = connection
@@ -29,7 +29,7 @@ class BareConnection(HTTPConnection):
         self.detached = False
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """Nobody waits: the answer is given at once."""
+        """Do nothing: the answer is given at once, so the callback would never be needed."""
 
     def detach(self) -> socket.socket:
         """Give away the socket."""
@@ -50,7 +50,7 @@ class BareConnection(HTTPConnection):
         return self.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (chunk or b""))
 
     def write(self, chunk: bytes) -> Future[None]:
-        """Send a piece of an answer. A new socket takes all of it; if it does not, the client has left."""
+        """Send a piece of an answer. An empty socket takes all of it, unless the client has left."""
         with contextlib.suppress(OSError):
             self.socket.send(chunk)
         done: Future[None] = asyncio.get_running_loop().create_future()
@@ -58,5 +58,5 @@ class BareConnection(HTTPConnection):
         return done
 
     def finish(self) -> None:
-        """End the answer, and the connection."""
+        """End the answer and close the connection."""
         self.socket.close()

@@ -22,10 +22,10 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class StreamConnection:
-    """Writes straight to an idle socket; of what it does not take, a piece waits here.
+    """Writes directly to an idle socket, and keeps one piece of the bytes that it does not take.
 
-    No task, no future and no handler stays behind for a connection: ten thousand of them are ten thousand of
-    these. `head` is written before what is sent first.
+    A connection has no task, no future and no handler: ten thousand of them are ten thousand of these
+    objects. `head` is written before the first data.
     """
 
     __slots__ = ("_drained", "_gone", "_head", "_loop", "_number", "_unsent", "_watcher", "framing", "socket")
@@ -46,12 +46,15 @@ class StreamConnection:
         """Call back when a write is through, and once when the client has left."""
         self._drained = drained
         self._gone = gone
-        # An event stream's client has nothing more to say: whatever it sends, or its end, ends it.
+        # The client of an event stream has nothing more to send: anything from it, or its end, ends the
+        # stream.
         self._watcher.add(self._number, self.close)
 
     def send(self, data: Buffer) -> Buffer | None:
-        """Write what the socket takes. Of the rest, a piece waits here and `drained` follows; what
-        is returned is the caller's to keep. None: nothing waits.
+        """Write as much as the socket takes. Returns None if it took everything.
+
+        Otherwise a piece of the rest waits here, and `drained` is called when it is written. The remaining
+        bytes are returned, for the caller to keep.
         """
         if self._head:
             data = self._head + data
@@ -71,7 +74,7 @@ class StreamConnection:
         return rest[WRITE_BYTES:]
 
     def close(self) -> None:
-        """Close the socket, once what the kernel holds is sent."""
+        """Close the socket. The kernel still sends the bytes that it holds."""
         if self._number < 0:
             return
         self._watcher.remove(self._number)
@@ -83,9 +86,9 @@ class StreamConnection:
         self._loop.call_soon(self._left)
 
     def abort(self) -> None:
-        """Reset the connection: the kernel forgets what it holds for a client that takes nothing.
+        """Reset the connection, so that the kernel discards the bytes that it holds for the client.
 
-        Closed as usual, it would keep that, for nobody, until its own patience is over.
+        After an ordinary close, it would keep them until its own time-out.
         """
         if self._number >= 0:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -108,12 +111,13 @@ class StreamConnection:
 
     def _left(self) -> None:
         self._gone()
-        # They hold the subscriber, which holds this connection: a ring that only the collector would break.
+        # The callbacks hold the subscriber, and it holds this connection: a cycle that only the collector
+        # breaks.
         self._drained = self._gone = _nothing
 
 
 def take_over(detached: IOStream | socket.socket) -> socket.socket:
-    """The socket of a request that a handler has detached. Raises StreamClosedError: the client has left."""
+    """The socket of a detached request. Raises StreamClosedError if the client has left."""
     if isinstance(detached, socket.socket):
         return detached
     said_more: Any = detached.read_bytes(1, partial=True)
@@ -123,13 +127,13 @@ def take_over(detached: IOStream | socket.socket) -> socket.socket:
     connection: socket.socket = detached.socket
     detached.io_loop.remove_handler(connection)
     if said_more.done():
-        # Tornado has read it already. The stream ends as if it came now.
+        # Tornado has read more from the client already. The stream ends as if that came now.
         connection.shutdown(socket.SHUT_RD)
     return connection
 
 
 def descriptor(request: HTTPServerRequest) -> int:
-    """The number of a request's socket; -1 when its client has left."""
+    """The number of a request's socket; -1 if its client has left."""
     connection: Any = request.connection
     if isinstance(connection, BareConnection):
         return connection.socket.fileno()
@@ -137,7 +141,7 @@ def descriptor(request: HTTPServerRequest) -> int:
 
 
 def close_after(answer: asyncio.Future[None], request: HTTPServerRequest) -> None:
-    """Close a request's connection when it is answered; Tornado does so only if the client asked for that."""
+    """Close a request's connection after the answer. Tornado does so only at the client's request."""
     connection: Any = request.connection
     if not isinstance(connection, BareConnection):
         answer.add_done_callback(lambda _: connection.stream.close())

@@ -1,4 +1,4 @@
-"""Who gets the process's open files: streams, short requests, and what has to work whatever comes."""
+"""The division of the process's open files among streams, short requests and a reserve."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from brook.errors import TooManyConnections
 
 log = logging.getLogger(__name__)
 
-# Kept free of clients: for MongoDB's connections after an election, for replays, and for files of the page.
-# The driver has two connections to each member, and one for each thread that reads.
+# Reserved for MongoDB's connections after an election, for replays, and for the files of the page. The driver
+# has two connections to each member, and one for each thread that reads.
 RESERVED = 64
 
-# For requests that are answered at once, such as /healthz, and for streams that are refused with a reason.
+# Reserved for requests that are answered at once, such as /healthz, and for the refusal of a stream.
 REQUESTS = 16
 
-# Nobody was refused for so long: longer than a refused browser waits, or the log would tell each time.
+# Time without a refusal before the log says that there is room. A refused browser returns sooner: a shorter
+# time would log a line at each of its tries.
 QUIET_SECONDS = 15.0
 
 _FULL = "as many clients as this server may have are connected"
 
 
 class Descriptors:
-    """The limits, as descriptor numbers. As the system gives the lowest free one, it says how many are open.
+    """The limits, as descriptor numbers. Each is the first number that is too high.
 
-    Each is the first number that is too high.
+    The system assigns the lowest free number, so the number of a new descriptor tells how many are open.
     """
 
     def __init__(self, limit: int, quiet_seconds: float = QUIET_SECONDS) -> None:
         self._limit = limit
         self._quiet_seconds = quiet_seconds
         self._refused_at = 0.0
-        # A quarter and an eighth of a limit that is small.
+        # For a small limit, a quarter and an eighth of it.
         self.requests = limit - min(RESERVED, limit // 4)
-        """From this number on, nobody is accepted."""
+        """From this number on, no connection is accepted."""
         self.streams = self.requests - min(REQUESTS, limit // 8)
         """From this number on, requests are answered, and streams refused."""
         self.used_up = False
-        """Somebody was refused within the last `quiet_seconds`."""
+        """True if a client was refused within the last `quiet_seconds`."""
 
     @classmethod
     def of_this_process(cls) -> Descriptors:
-        """The limits that the system sets."""
+        """Return the limits of the operating system."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return cls(soft)
 
     def has_room(self) -> bool:
-        """Whether one more may be accepted: only taking a descriptor can tell."""
+        """True if one more connection may be accepted. Opens a file to find out: there is no other way."""
         try:
             number = os.open(os.devnull, os.O_RDONLY)
         except OSError:
@@ -59,26 +60,26 @@ class Descriptors:
         return number < self.requests
 
     def check(self, number: int) -> None:
-        """Raise TooManyConnections unless a stream may have this descriptor."""
+        """Raise TooManyConnections if this descriptor is too high for a stream."""
         if number >= self.streams:
             self.refuse()
             raise TooManyConnections(f"{_FULL}; come again later")
 
     def refuse(self) -> None:
-        """Note that somebody was refused; the log says so once, and once when it has passed."""
+        """Note a refusal. The log has one line at the first, and one when there is room again."""
         self._refused_at = time.monotonic()
         if not self.used_up:
             self.used_up = True
             log.warning(
-                "no more clients are let in: %d of the %d files that this process may open are theirs "
-                "(LimitNOFILE, ulimit -n); it goes on when some have left",
+                "new clients are refused: clients use %d of the %d files that this process may open "
+                "(LimitNOFILE, ulimit -n); they are accepted again when some have left",
                 self.streams,
                 self._limit,
             )
             self._look_again(self._quiet_seconds)
 
     def reasons(self) -> list[str]:
-        """The reasons to send new clients elsewhere; empty when there are none."""
+        """Return the reasons to send new clients elsewhere; empty if there are none."""
         return [_FULL] if self.used_up else []
 
     def _look_again(self, seconds: float) -> None:
@@ -90,4 +91,4 @@ class Descriptors:
             self._look_again(quiet_in)
         else:
             self.used_up = False
-            log.info("there is room for clients again")
+            log.info("new clients are accepted again")

@@ -1,8 +1,8 @@
-"""The short way to a stream: for the first request of a connection, when it has come with the connection.
+"""A short way to a stream, for a first request that arrives together with its connection.
 
-Tornado's way makes a stream object, two tasks, some futures and a timer for a request, and all are thrown
-away when its socket becomes an event stream. Here the request is looked at in the socket, and the handler
-that Tornado's routing names is called at once. What is not plain stays in the socket, for Tornado.
+Tornado makes a stream object, two tasks, some futures and a timer for a request, and throws all of them away
+when the socket becomes an event stream. Here the request is peeked at in the socket, and the handler of
+Tornado's routing is called at once. Every other request stays in the socket, for Tornado.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tornado.httputil import (
 from handlers.bare_connection import BareConnection
 from handlers.stream import StreamHandler
 
-# What a browser sends has some 500 bytes, with cookies a few thousand.
+# A browser's request has some 500 bytes, with cookies a few thousand.
 MAX_BYTES = 16 * 1024
 
 _PATH = b"GET /stream"
 
-# With one of these more may have to be read, or another protocol spoken.
+# Headers that announce a body, or another protocol.
 _NOT_PLAIN = ("Content-Length", "Transfer-Encoding", "Expect", "Upgrade")
 
 
 def served(connection: socket.socket, address: Any, app: tornado.web.Application) -> bool:
-    """Serve the request that waits in a socket, if it asks for a stream and is all that the client said.
+    """Serve the request that waits in a socket, if it asks for a stream and nothing follows it.
 
-    False: nothing was read from the socket.
+    Returns False if it did not; then nothing was read from the socket.
     """
     try:
         data = connection.recv(MAX_BYTES, socket.MSG_PEEK)
@@ -61,7 +61,7 @@ def served(connection: socket.socket, address: Any, app: tornado.web.Application
 def _opened(
     delegate: Any, app: tornado.web.Application, request: HTTPServerRequest, bare: BareConnection
 ) -> bool:
-    """Open the stream. False: Tornado has to run the handler, as it must wait for something, or refuse."""
+    """Open the stream. Returns False if Tornado must run the handler: it has to wait, or to refuse."""
     if not issubclass(delegate.handler_class, StreamHandler):
         return False
     handler = delegate.handler_class(app, request, **delegate.handler_kwargs)
@@ -73,12 +73,12 @@ def _opened(
     except Exception:
         if not bare.detached:
             return False
-        # There is nobody left to be answered: `open` has closed the socket.
+        # No answer is possible: `open` has closed the socket.
         handler.log_exception(*sys.exc_info())
     return True
 
 
 def _parsed(data: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
-    """A request's head, as Tornado takes it apart. Raises HTTPInputError."""
+    """Parse a request's head with Tornado's parser. Raises HTTPInputError."""
     first, _, rest = data.decode("latin-1").partition("\n")
     return parse_request_start_line(first.rstrip("\r")), HTTPHeaders.parse(rest)

@@ -9,7 +9,7 @@ from tornado.httputil import format_timestamp
 from handlers.cors import Cors
 from handlers.framing import Framing
 
-# What makes a response an event stream, and proxies pass it on as it comes.
+# These make a response an event stream, and let proxies pass it on without delay.
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
@@ -19,7 +19,7 @@ STREAM_HEADERS = {
 
 
 class Heads:
-    """Makes each head once a second: a crowd is let in with a few of them."""
+    """Caches heads for a second: clients that connect together get the same ones."""
 
     def __init__(self, cors: Cors) -> None:
         self._cors = cors
@@ -27,7 +27,7 @@ class Heads:
         self._made: dict[tuple[object, ...], bytes] = {}
 
     def head(self, framing: Framing, origin: str | None) -> bytes:
-        """The head for a request of this origin, and what begins its body."""
+        """Return the head for a request of this origin, and the beginning of the body."""
         if (second := int(time.time())) != self._second:
             self._second = second
             self._made.clear()

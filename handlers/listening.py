@@ -1,4 +1,4 @@
-"""The port: bind it, listen on it, and explain why it cannot be had."""
+"""The port: bind it, listen on it, and explain a failure."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from handlers.descriptors import Descriptors
 
 log = logging.getLogger("brook")
 
-# How many clients may wait to be accepted: after a restart they all come at once. The kernel's own
+# Number of clients that may wait to be accepted: after a restart they all come at once. The kernel's own
 # bound (net.core.somaxconn) applies too.
 BACKLOG = 8192
 
-# A request here is a line and some headers; what a client sends after that is not read.
+# A request is a line and some headers. Anything after them is not read.
 REQUEST_MAX_BYTES = 64 * 1024
 
-# How long a client that says nothing is left to the kernel, where it takes no descriptor of this process.
+# Time for which the kernel keeps a silent connection to itself, so that it takes no descriptor of this
+# process.
 DEFER_SECONDS = 5
 
-# How long a request's head may take, and a connection may wait for its next request.
+# Time for a request's head to arrive, and for a connection to wait for its next request.
 HEAD_SECONDS = 60.0
 
-# How long its body may take. No request here needs one.
+# Time for a request's body to arrive. No request needs one.
 BODY_SECONDS = 10.0
 
-# What the kernel holds for a client that reads nothing. Without a bound that is 4 MB (net.ipv4.tcp_wmem), and
-# a thousand such clients press on the memory of every connection of the machine. With this the kernel takes
-# no more before something was sent; what waits in this process is mostly the same bytes for all clients.
+# Bytes that the kernel holds for a client that reads nothing. The default is up to 4 MB (net.ipv4.tcp_wmem),
+# and a thousand such clients use up the memory for all connections of the machine. With this bound the rest
+# waits in this process, where most clients share the same bytes.
 UNSENT_BYTES = 64 * 1024
 
-# The same for a client that acknowledges nothing. The kernel doubles it, for structures of its own.
+# The same for a client that acknowledges nothing. The kernel doubles the number, for its own structures.
 SEND_BUFFER_BYTES = 256 * 1024
 
 
@@ -50,12 +51,13 @@ def listen(
     head_seconds: float = HEAD_SECONDS,
     body_seconds: float = BODY_SECONDS,
 ) -> Acceptor:
-    """Accept clients for an application. Raises OperatorError when the port cannot be had."""
+    """Accept clients for an application. Raises OperatorError if the port is not available."""
     logging.getLogger("tornado.general").addFilter(_without_values)
     sockets = bind(settings, reuse_port=settings.processes > 1)
     requests = Requests(
         app,
-        # What is too long, and a read more, has to fit into the buffer: else Tornado logs a traceback.
+        # A head that is too long, and one more read, must fit into the buffer. Otherwise Tornado logs a
+        # traceback.
         max_buffer_size=2 * REQUEST_MAX_BYTES,
         chunk_size=REQUEST_MAX_BYTES // 4,
         max_header_size=REQUEST_MAX_BYTES,
@@ -70,14 +72,14 @@ def listen(
 
 
 def _without_values(record: logging.LogRecord) -> bool:
-    """Take out of a line about a malformed request what it quotes: that may be a token or an id."""
+    """Remove the quotation from a line about a malformed request: it may be a token or an id."""
     if record.msg == "Malformed HTTP message from %s: %s" and isinstance(record.args, tuple):
         record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
     return True
 
 
 def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
-    """Bind the configured address. Raises OperatorError, with a message that says what to do."""
+    """Bind the configured address. Raises OperatorError, with the remedy in its message."""
     host, port = settings.host, settings.port
     with warnings.catch_warnings():
         # Tornado leaves a socket that it could not bind to the garbage collector.
@@ -96,18 +98,18 @@ def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
 
 
 def _set_options(listening: socket.socket, stuck_seconds: float) -> None:
-    """Set the options of all clients' sockets: one that is accepted has those of the listening one."""
+    """Set the options of all clients' sockets. An accepted socket inherits them from the listening one."""
     # Nagle's algorithm would hold back an event until the one before it is acknowledged.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     if hasattr(socket, "TCP_DEFER_ACCEPT"):
-        # A connection is accepted when its request has come, which is then served at once.
+        # A connection is accepted when its request has arrived, and the request is then served at once.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A peer that vanished without a word: the kernel would go on trying for a quarter of an hour.
-        # Twice the list's own patience, which should come first: it can say why.
+        # Without this, the kernel would keep trying to reach a vanished peer for a quarter of an hour. Twice
+        # the list's own time-out, which should come first: the log then has the reason.
         milliseconds = round(stuck_seconds * 2000)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
@@ -115,7 +117,7 @@ def _set_options(listening: socket.socket, stuck_seconds: float) -> None:
 def _cannot_bind(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} is in use: stop what listens there, or choose another with --port"
+            return f"port {port} is in use: stop the program that uses it, or choose another with --port"
         case errno.EACCES:
             return f"port {port} needs elevated privileges: choose one above 1023 with --port"
         case errno.EADDRNOTAVAIL:

@@ -1,4 +1,4 @@
-"""Tells when a stream's client says something, or leaves."""
+"""Notices when a stream's client sends something, or leaves."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 import select
 from collections.abc import Callable
 
-# How many are told of in one turn of the loop; the others in the next.
+# Number of sockets handled in one turn of the event loop. The others follow in the next.
 TOLD_PER_TURN = 1000
 
 
 class Watcher:
-    """Watches all streams' sockets with one registration at the event loop, where the system can (Linux).
+    """Watches the sockets of all streams with one registration at the event loop (on Linux).
 
-    The loop's own registration makes five objects for a socket: a sixth of what an idle client costs, and a
-    fifteenth of what it costs to let one in.
+    The loop's own registration makes five objects for a socket: a sixth of an idle client's memory, and a
+    fifteenth of the time to let a client in.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Watcher:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, number: int, call: Callable[[], None]) -> None:
-        """Call when there is something to read from the socket of this number, or its end."""
+        """Call `call` when the socket with this number has something to read, or has ended."""
         loop = asyncio.get_running_loop()
         if self._epoll is None:
             loop.add_reader(number, call)
@@ -35,7 +35,7 @@ class Watcher:
         self._epoll.register(number, select.EPOLLIN)
 
     def remove(self, number: int) -> None:
-        """Watch a socket no more. To be called before it is closed, whose number may then be another's."""
+        """Stop watching a socket. Call it before the socket is closed: its number is then used again."""
         if self._epoll is None:
             asyncio.get_running_loop().remove_reader(number)
         elif self._called.pop(number, None) is not None:

@@ -54,9 +54,9 @@ def event_id(token: str) -> str:
     return f"t{seconds}.{increment}-{check}"
 
 
-def event_key(time: ClusterTime, place: int) -> str:
-    """The key of an event: its cluster time, and its place among the events of that time, from 0."""
-    return f"{time[0]:08X}{time[1]:08X}{place:08X}"
+def event_key(token: str, place: int) -> str:
+    """The key of the event with a resume token's `_data`, at its place among those of its time, from 0."""
+    return f"{token[2:18]}{place:08X}"
 
 
 def checkpoint(time: ClusterTime) -> Position:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import bson
-from bson.raw_bson import RawBSONDocument
+
+from sources.mongo.entry import Entry
 
 
 class Fragments:
@@ -19,14 +20,13 @@ class Fragments:
         """True between the first fragment of a change and its last."""
         return bool(self._fields)
 
-    def add(self, change: Any) -> Any | None:
-        """A whole change; None while fragments of it are missing. Its `_id` is the token of the last one."""
-        split = change.get("splitEvent")
-        if split is None:
-            return change
-        self._fields |= {name: value for name, value in change.items() if name != "splitEvent"}
+    def add(self, fragment: Entry) -> Entry | None:
+        """The whole change, with the token of its last fragment; None while fragments are missing."""
+        fields = dict(fragment.document)
+        split = fields.pop("splitEvent")
+        self._fields |= fields
         if split["fragment"] < split["of"]:
             return None
-        whole = RawBSONDocument(bson.encode(self._fields))
+        whole = Entry(bson.encode(self._fields))
         self._fields = {}
         return whole

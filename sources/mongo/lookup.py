@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import bson
 from bson import Timestamp
-from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from brook.changes.change import Change
@@ -28,9 +27,20 @@ _GONE = b"\x0afullDocument\0"
 _PRESENT = b"\x03fullDocument\0"
 
 
-def is_incomplete(change: RawBSONDocument) -> bool:
-    """True if the change is an update without its document."""
-    return change["operationType"] == "update" and "fullDocument" not in change
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An update without its document."""
+
+    index: int
+    """Its place among the events of its batch."""
+    namespace: tuple[str, str]
+    """Database and collection."""
+    id: Any
+
+    @classmethod
+    def of(cls, index: int, change: Any) -> Update:
+        ns = change["ns"]
+        return cls(index, (ns["db"], ns["coll"]), change["documentKey"]["_id"])
 
 
 class Lookup:
@@ -46,23 +56,19 @@ class Lookup:
         """Number of reads that were not at their cluster time."""
 
     async def complete(
-        self, connection: Connection, events: Sequence[LogEvent], time: ClusterTime
+        self, connection: Connection, events: Sequence[LogEvent], updates: Sequence[Update], time: ClusterTime
     ) -> tuple[LogEvent, ...]:
         """The events, each update with its document; without one if it is gone. Raises PyMongoError."""
-        updates: dict[tuple[str, str], dict[bytes, Any]] = {}
-        keys: dict[int, tuple[tuple[str, str], bytes]] = {}
-        for index, event in enumerate(events):
-            if isinstance(event, Change) and event.operation == "update":
-                change = RawBSONDocument(event.raw)
-                if is_incomplete(change):
-                    ns, id = change["ns"], change["documentKey"]["_id"]
-                    keys[index] = (ns["db"], ns["coll"]), _key(id)
-                    updates.setdefault(keys[index][0], {})[keys[index][1]] = id
-        found = {ns: await self._find(connection, ns, ids, time) for ns, ids in updates.items()}
-        return tuple(
-            _with_document(event, found[keys[index][0]].get(keys[index][1])) if index in keys else event
-            for index, event in enumerate(events)
-        )
+        keys = [_key(update.id) for update in updates]
+        wanted: dict[tuple[str, str], dict[bytes, Any]] = {}
+        for update, key in zip(updates, keys, strict=True):
+            wanted.setdefault(update.namespace, {})[key] = update.id
+        found = {ns: await self._find(connection, ns, ids, time) for ns, ids in wanted.items()}
+        completed = list(events)
+        for update, key in zip(updates, keys, strict=True):
+            document = found[update.namespace].get(key)
+            completed[update.index] = _with_document(completed[update.index], document)
+        return tuple(completed)
 
     async def _find(
         self, connection: Connection, namespace: tuple[str, str], ids: dict[bytes, Any], time: ClusterTime
@@ -126,4 +132,5 @@ def _with_document(event: LogEvent, document: bytes | None) -> LogEvent:
     assert isinstance(event, Change)
     field = _GONE if document is None else _PRESENT + document
     raw = event.raw[4:-1] + field + b"\0"
-    return replace(event, raw=(len(raw) + 4).to_bytes(4, "little") + raw)
+    size = (len(raw) + 4).to_bytes(4, "little")
+    return Change(event.id, event.operation, size + raw, event.key)

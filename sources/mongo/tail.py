@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from bson import Timestamp
 from pymongo.errors import PyMongoError
@@ -18,8 +18,9 @@ from brook.event import Batch, LogEvent, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from sources.mongo import errors
 from sources.mongo.cursor import Cursor
+from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
-from sources.mongo.lookup import Lookup, is_incomplete
+from sources.mongo.lookup import Lookup, Update
 from sources.mongo.pipeline import SLIM, pipeline
 
 # A batch is published in one turn of the event loop, so it ends at so many changes, or with the one that
@@ -60,7 +61,12 @@ class Deployment:
     @property
     def database(self) -> str:
         """The database to watch. Several databases need the deployment's stream: it is still one cursor."""
-        return self.namespaces.default if len(self.namespaces.by_database) == 1 else "admin"
+        return self.namespaces.default if self.has_exact_match else "admin"
+
+    @property
+    def has_exact_match(self) -> bool:
+        """True if the pipeline admits no more than the list, see `pipeline.match`."""
+        return len(self.namespaces.by_database) == 1
 
     def stages(self, where: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The pipeline of a change stream that begins at a place."""
@@ -158,7 +164,8 @@ class Tail:
         assert self._cursor is not None
         assert self._cursor.connection is not None
         time = resume_token.cluster_time(batch.events[-1].key)
-        events = await self._lookup.complete(self._cursor.connection, batch.events, time)
+        updates = cast("tuple[Update, ...]", batch.incomplete)
+        events = await self._lookup.complete(self._cursor.connection, batch.events, updates, time)
         return Batch(events, batch.checkpoint, batch.recipient, batch.restarted)
 
     async def _narrow(self) -> Batch:
@@ -220,40 +227,65 @@ class Tail:
         """The next batch of the last reply."""
         events: list[LogEvent] = []
         size = 0
-        last = place = None
-        incomplete = False
+        last: Entry | None = None
+        incomplete: list[Update] = []
         while self._unread:
             full = len(events) >= BATCH_CHANGES or size >= BATCH_BYTES
-            if full and _time_of(self._unread[0]["_id"]["_data"]) != self._time:
+            if full and _time_of(_entry(self._unread[0]).token) != self._time:
                 break
-            change = self._fragments.add(self._unread.popleft())
-            if change is None:
+            entry: Entry | None = _entry(self._unread.popleft())
+            if entry is not None and entry.is_fragment:
+                entry = self._fragments.add(entry)
+            if entry is None:
                 continue
-            place = change["_id"]
-            last = place["_data"]
-            key = self._key(last)
-            event = _event(change, last, key, self._deployment.namespaces) if last > self._seen else None
+            last = entry
+            event = self._event(entry)
             if event is not None:
+                if self._is_incomplete(entry):
+                    incomplete.append(Update.of(len(events), entry.document))
                 events.append(event)
                 size += event.size
-                incomplete = incomplete or is_incomplete(change)
+        place = last.place if last is not None else None
         if not self._unread and not self._fragments.pending:
             place = self._end
-        checkpoint = self._checkpoint(place["_data"] if place else "", last or "")
+        checkpoint = self._checkpoint(place["_data"] if place else "", last is not None)
         if place:
-            # The whole token: without its type bits MongoDB cannot find an event whose `_id` is 1.5.
             self._where = {"startAfter": place}
-        self._last_event = max(last or "", self._last_event)
-        return Batch(tuple(events), checkpoint, incomplete=incomplete)
+        if last is not None:
+            self._last_event = max(last.token, self._last_event)
+        return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete))
+
+    def _event(self, entry: Entry) -> LogEvent | None:
+        token, operation = entry.token, entry.operation
+        key = self._key(token)
+        if token <= self._seen:
+            return None
+        if operation in _CHANGES and self._is_named(entry):
+            return Change(resume_token.event_id(token), operation, entry.raw, key)
+        if operation in _RESETS and (named := _named(entry.document, self._deployment.namespaces)):
+            return Reset(_RESETS[operation], id=resume_token.event_id(token), key=key, ns=named)
+        return None
+
+    def _is_named(self, entry: Entry) -> bool:
+        """False for a collection that the operator did not name. The pipeline admits some of several
+        databases.
+        """
+        if self._deployment.has_exact_match:
+            return True
+        ns = entry.document["ns"]
+        return self._deployment.namespaces.hold(ns["db"], ns["coll"])
+
+    def _is_incomplete(self, entry: Entry) -> bool:
+        return entry.operation == "update" and not self._deployment.sharded
 
     def _key(self, token: str) -> str:
         """The key of the next event: it counts the events of one cluster time."""
         time = _time_of(token)
         self._place = self._place + 1 if time == self._time else 0
         self._time = time
-        return resume_token.event_key(resume_token.token_time(token), self._place)
+        return resume_token.event_key(token, self._place)
 
-    def _checkpoint(self, token: str, last_event: str) -> Position | None:
+    def _checkpoint(self, token: str, has_events: bool) -> Position | None:
         """The time up to which everything has been read, as the server's token has it.
 
         A token of no event is a high-water mark: nothing before its time is outstanding. An event's own token
@@ -263,7 +295,7 @@ class Tail:
         if not token:
             return None
         time = resume_token.token_time(token)
-        if not last_event and token == self._last_event and not self._deployment.sharded:
+        if not has_events and token == self._last_event and not self._deployment.sharded:
             return resume_token.checkpoint(time)
         return resume_token.checkpoint(resume_token.just_before(time))
 
@@ -272,23 +304,14 @@ def _ignore(_: str) -> None:
     """A late reply of a replay concerns its clients only, and they wait for it."""
 
 
+def _entry(document: Any) -> Entry:
+    # The driver gives a view of the reply for a large document.
+    return Entry(bytes(document.raw))
+
+
 def _time_of(token: str) -> str:
     """The part of a token that has its cluster time."""
     return token[:18]
-
-
-def _event(change: Any, token: str, key: str, namespaces: Namespaces) -> LogEvent | None:
-    operation = change["operationType"]
-    if operation in _CHANGES:
-        ns = change["ns"]
-        # The pipeline admits more than the list, see `pipeline.match`.
-        if namespaces.hold(ns["db"], ns["coll"]):
-            return Change(resume_token.event_id(token), operation, bytes(change.raw), key)
-    if operation in _RESETS:
-        named = _named(change, namespaces)
-        if named:
-            return Reset(_RESETS[operation], id=resume_token.event_id(token), key=key, ns=named)
-    return None
 
 
 def _named(change: Mapping[str, Any], namespaces: Namespaces) -> Sequence[str]:

@@ -706,11 +706,3 @@ def test_index_keys_are_all_that_could_be_equal():
 )
 def test_a_filter_knows_whether_the_id_alone_decides(text, answer):
     assert Filter.parse(text).only_about_id is answer
-
-
-def test_a_filter_is_frozen():
-    filter = Filter.parse('{"a":1}')
-    with pytest.raises(AttributeError):
-        filter.condition = filter.condition
-    with pytest.raises(TypeError):
-        filter.equalities["b"] = frozenset()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from brook.delivery import history
 from brook.delivery.history import History
-from brook.event import Event, Position, Subscription
+from brook.event import Event, Position
 from brook.query import Filter
+from brook.subscription import Subscription
 from tests.support.events import Clock, after, at, events, key, traced_memory
 from tests.support.raw_client import Parser
 

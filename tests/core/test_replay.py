@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brook.delivery.subscriber import State
-from brook.event import Batch, Position, Subscription
+from brook.event import Batch, Position
 from brook.source import Source
+from brook.subscription import Subscription
 from tests.support.events import Counted, after, at, events, key
 from tests.support.fakes import Client, Harness, Louder, until
 from tests.support.logs import LogSource
@@ -36,11 +37,11 @@ class Stage:
         self, length: int, remembered: int = 10, *, cursors: int = 4, batch: int = 100, **replay
     ) -> None:
         self.source = LogSource(events(1, length), batch)
-        self.brook = Harness(self.source, cursors, replay)
-        self.replayer = self.brook.replayer
-        self.brook.start(length - remembered)
+        self.harness = Harness(self.source, cursors, replay)
+        self.replayer = self.harness.replayer
+        self.harness.start(length - remembered)
         # The history has objects of its own: what is counted in the log was rendered by a replay.
-        self.brook.publish(*events(length - remembered + 1, length), checkpoint=self.source.head())
+        self.harness.publish(*events(length - remembered + 1, length), checkpoint=self.source.head())
         self.length = length
 
     async def __aenter__(self) -> Self:
@@ -60,10 +61,10 @@ class Stage:
     def feed(self, count: int = 1) -> None:
         """Something happens, and the live stream brings it."""
         self.write(count)
-        self.brook.publish(*events(self.length - count + 1, self.length), checkpoint=self.source.head())
+        self.harness.publish(*events(self.length - count + 1, self.length), checkpoint=self.source.head())
 
     def connect(self, since: Position, room: float = math.inf) -> Client:
-        return self.brook.connect(since=since, room=room)
+        return self.harness.connect(since=since, room=room)
 
     def complete(self, client: Client, since: int) -> bool:
         """Whether a client has had everything after `since`, once and in order, and nothing else."""
@@ -165,7 +166,7 @@ def test_hand_over_has_no_gap_and_no_repeat_while_the_feed_goes_on(ahead):
                     # The cursor has read and delivered it before the live stream brings it.
                     for _ in range(10):
                         await asyncio.sleep(0)
-                stage.brook.publish(
+                stage.harness.publish(
                     *events(int(happened[0].key), int(happened[-1].key)), checkpoint=stage.source.head()
                 )
                 if turn % 5 == 0 and turn < 250:
@@ -189,7 +190,7 @@ def test_cursor_that_is_always_a_little_ahead_of_the_live_stream_hands_its_clien
             for _ in range(50):
                 await until(lambda: stage.complete(client, 100) or client.subscriber.state is State.LIVE)
                 again = [Counted(event.id, event.data) for event in happened]
-                stage.brook.publish(*again, checkpoint=stage.source.head())
+                stage.harness.publish(*again, checkpoint=stage.source.head())
                 if client.subscriber.state is State.LIVE:
                     break
                 happened = stage.write()
@@ -317,14 +318,14 @@ def test_source_without_a_log_resets_whoever_is_behind():
             yield Batch()
 
     async def scenario() -> None:
-        brook = Harness(Forgetful())
-        brook.publish(*events(5, 9))
-        behind, covered = brook.connect(since=at(3)), brook.connect(since=at(6))
+        harness = Harness(Forgetful())
+        harness.publish(*events(5, 9))
+        behind, covered = harness.connect(since=at(3)), harness.connect(since=at(6))
         await until(lambda: behind.subscriber.state is State.LIVE)
-        brook.publish(*events(10, 10))
+        harness.publish(*events(10, 10))
         assert behind.data() == ["", key(10)]
         assert covered.data() == [key(7), key(8), key(9), key(10)]
-        await brook.replayer.close()
+        await harness.replayer.close()
 
     asyncio.run(scenario())
 
@@ -358,7 +359,7 @@ def test_replay_stops_when_its_readers_have_left():
             clients = [stage.connect(at(number)) for number in range(1, 10)]
             await until(lambda: clients[0].data())
             for client in clients:
-                stage.brook.list.remove(client.subscriber)
+                stage.harness.list.remove(client.subscriber)
             await until(lambda: stage.source.open_now == 0)
 
     asyncio.run(scenario())
@@ -376,7 +377,7 @@ def test_nothing_is_left_of_those_who_left_while_the_source_says_nothing():
             def crowd() -> list[weakref.ref[object]]:
                 clients = [stage.connect(at(number)) for number in range(1, 200)]
                 for client in clients:
-                    stage.brook.list.remove(client.subscriber)
+                    stage.harness.list.remove(client.subscriber)
                 return [weakref.ref(client.subscriber) for client in clients]
 
             left = crowd()
@@ -405,7 +406,7 @@ def test_one_who_comes_in_the_very_moment_a_worker_ends_is_served():
                 return send(data)
 
             first.connection.send = send_and_let_another_one_in
-            stage.brook.publish(checkpoint=after(1000))
+            stage.harness.publish(checkpoint=after(1000))
             await stage.live(first)
             await until(lambda: len(late) == 2)
             await stage.live(late[1])
@@ -420,11 +421,11 @@ def test_one_who_comes_in_the_very_moment_a_worker_ends_is_served():
 def test_failure_in_the_source_is_logged_and_cuts_off_only_its_readers(caplog):
     async def scenario() -> None:
         async with Stage(1000) as stage:
-            live = stage.brook.connect()
+            live = stage.harness.connect()
             stage.source.error = RuntimeError("a bug in the source")
             clients = [stage.connect(at(number)) for number in range(1, 20)]
             await until(lambda: all(client.connection.closed for client in clients))
-            assert len(stage.brook.list) == 1
+            assert len(stage.harness.list) == 1
             assert "a bug in the source" in caplog.text
 
             # They come back, and by then it works again.
@@ -517,8 +518,8 @@ def test_subscriptions_that_differ_get_their_own_from_one_cursor():
     async def scenario() -> None:
         async with Stage(500) as stage:
             clients = [
-                stage.brook.connect(since=at(7), subscription=Subscription()),
-                stage.brook.connect(since=at(7), subscription=Other()),
+                stage.harness.connect(since=at(7), subscription=Subscription()),
+                stage.harness.connect(since=at(7), subscription=Other()),
             ]
             await stage.live(*clients)
             assert all(stage.complete(client, 7) for client in clients)
@@ -576,7 +577,7 @@ def test_large_batch_of_a_replay_leaves_the_loop_its_turns():
         stage.source.log[49:51] = events(50, 51, 2_000_000)
         async with stage:
             clients = [
-                stage.brook.connect(since=at(45), subscription=Louder(volume=volume)) for volume in range(5)
+                stage.harness.connect(since=at(45), subscription=Louder(volume=volume)) for volume in range(5)
             ]
             most = 0
             while any(client.subscriber.state is not State.LIVE for client in clients):

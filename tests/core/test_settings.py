@@ -90,7 +90,6 @@ def test_setting_has_an_option_an_environment_name_a_help_and_its_default(field)
     assert option.envvar == environment_name(field.name) == "BROOK_" + field.name.upper()
     assert option.default == field.default
     assert option.help == field.metadata["help"]
-    assert option.help.endswith(".")
     assert settings_of() == Settings()
 
 

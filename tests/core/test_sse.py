@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brook import sse
-from brook.event import Reset, ResetReason, Subscription
+from brook.event import Reset, ResetReason
+from brook.subscription import Subscription
 from tests.support.frames import BLOCKS, FORBIDDEN, FRAMES, LINE_ENDS
 from tests.support.raw_client import Parser
 

@@ -107,7 +107,7 @@ def test_server_without_a_free_file_answers_health_checks_and_follows_a_restarte
                         break
 
     asyncio.run(scenario())
-    told = [line for line in server.log if "no more clients are let in" in line]
+    told = [line for line in server.log if "new clients are refused" in line]
     assert len(told) == 1
     assert not [line for line in server.log if re.search("Traceback|ERROR", line)]
     assert len([line for line in server.log if "client left" not in line]) < 40
@@ -121,7 +121,7 @@ def test_server_says_when_there_is_room_again(start_server):
             for _ in range(CLIENTS // 2):
                 client = await RawClient(server.port).connect()
                 stack.callback(client.close)
-        await asyncio.to_thread(server.wait_for, "there is room for clients again", 60)
+        await asyncio.to_thread(server.wait_for, "new clients are accepted again", 60)
 
     asyncio.run(scenario())
     assert readiness(server) == []

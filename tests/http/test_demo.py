@@ -27,14 +27,14 @@ class Play:
     """A demo without sockets: clients connect to it as a handler would let them."""
 
     def __init__(self, script: tuple[tuple[float, str, str], ...]) -> None:
-        self.brook = Harness()
+        self.harness = Harness()
         self.source = DemoSource(script)
         self.streams = SingleStream(private=True)
-        self.feed = Feed(self.source, self.brook.list)
+        self.feed = Feed(self.source, self.harness.list)
 
     def connect(self, last_id: str = "") -> Client:
         since = self.source.position(last_id) if last_id else None
-        client = self.brook.connect(since, subscription=self.streams.subscription(None, {}))
+        client = self.harness.connect(since, subscription=self.streams.subscription(None, {}))
         self.source.joined(client.subscriber.subscription, since)
         return client
 
@@ -131,7 +131,7 @@ def test_each_client_hears_its_own_performance_from_its_beginning():
                 assert [(event.id, event.data) for event in client.heard()] == [
                     ("line-1", "Line 1"), ("line-2", "Line 2"), ("line-3", "Line 3"),
                 ]  # fmt: skip
-            assert len(play.brook.history) == 0
+            assert len(play.harness.history) == 0
 
     asyncio.run(scenario())
 
@@ -169,7 +169,7 @@ def test_one_that_leaves_in_the_middle_disturbs_nobody():
         async with playing() as play:
             leaving, staying = play.connect(), play.connect()
             await until(leaving.data)
-            play.brook.list.remove(leaving.subscriber)
+            play.harness.list.remove(leaving.subscriber)
             await until(lambda: len(staying.data()) == 3)
             assert leaving.data() == ["line-1"]
 

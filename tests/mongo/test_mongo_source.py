@@ -27,7 +27,7 @@ MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")
-def brook(sandbox):
+def waters(sandbox):
     """The database that this module's servers watch."""
     with pymongo.MongoClient(sandbox.uri) as client:
         yield client.get_database("source", write_concern=WriteConcern("majority"))
@@ -46,12 +46,12 @@ def module_server(sandbox: Sandbox, *options: str) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def from_memory(sandbox, brook):
+def from_memory(sandbox, waters):
     yield from module_server(sandbox)
 
 
 @pytest.fixture(scope="module")
-def from_log(sandbox, brook):
+def from_log(sandbox, waters):
     """A server that remembers nothing, and has to replay the log."""
     yield from module_server(sandbox, "--history-max-bytes", "0", "--warm-up-seconds", "0")
 
@@ -80,11 +80,11 @@ async def hear(client: RawClient, last: object) -> list[object]:
     return heard
 
 
-async def present(servers: list[ServerProcess], brook, stack: ExitStack) -> list[RawClient]:
+async def present(servers: list[ServerProcess], waters, stack: ExitStack) -> list[RawClient]:
     """A client of each, that has just heard the newest document: all that was before is behind them."""
     clients = [stack.enter_context(closing(await opened(server))) for server in servers]
     mark = f"mark {time.monotonic_ns()}"
-    brook.moods.insert_one({"_id": mark})
+    waters.moods.insert_one({"_id": mark})
     for client in clients:
         await hear(client, mark)
     return clients
@@ -94,7 +94,7 @@ def reset(reason: str, ns: str) -> dict[str, str]:
     return {"reason": reason, "ns": ns}
 
 
-async def check(servers: list[ServerProcess], brook, change, expected: list[object]) -> None:
+async def check(servers: list[ServerProcess], waters, change, expected: list[object]) -> None:
     """Whoever listens while `change` happens hears `expected`, and so does whoever comes back to before
     it: from memory, and from the log.
     """
@@ -103,7 +103,7 @@ async def check(servers: list[ServerProcess], brook, change, expected: list[obje
         async def listen(server: ServerProcess, place: str) -> RawClient:
             return stack.enter_context(closing(await opened(server, place)))
 
-        clients = await present(servers, brook, stack)
+        clients = await present(servers, waters, stack)
         places = [client.parser.last_id for client in clients]
         change()
         for client in clients:
@@ -127,50 +127,50 @@ def place_after_reset(client: RawClient) -> str:
     return row.removeprefix("id: ")
 
 
-def test_dropped_collection_is_a_reset_and_the_watch_goes_on(from_memory, from_log, brook):
+def test_dropped_collection_is_a_reset_and_the_watch_goes_on(from_memory, from_log, waters):
     def change() -> None:
-        brook.creatures.insert_one({"_id": 1})
-        brook.creatures.drop()
-        brook.creatures.insert_one({"_id": 2})
+        waters.creatures.insert_one({"_id": 1})
+        waters.creatures.drop()
+        waters.creatures.insert_one({"_id": 2})
 
     expected = [1, reset("collection-dropped", "source.creatures"), 2]
-    asyncio.run(check([from_memory, from_log], brook, change, expected))
+    asyncio.run(check([from_memory, from_log], waters, change, expected))
 
 
-def test_collection_that_is_renamed_away_is_a_reset_and_the_watch_goes_on(from_memory, from_log, brook):
+def test_collection_that_is_renamed_away_is_a_reset_and_the_watch_goes_on(from_memory, from_log, waters):
     def change() -> None:
-        brook.creatures.insert_one({"_id": "before"})
-        brook.creatures.rename("elsewhere")
-        brook.elsewhere.insert_one({"_id": "nobody hears this"})
-        brook.creatures.insert_one({"_id": "after"})
-        brook.elsewhere.drop()
-        brook.creatures.insert_one({"_id": "last"})
+        waters.creatures.insert_one({"_id": "before"})
+        waters.creatures.rename("elsewhere")
+        waters.elsewhere.insert_one({"_id": "nobody hears this"})
+        waters.creatures.insert_one({"_id": "after"})
+        waters.elsewhere.drop()
+        waters.creatures.insert_one({"_id": "last"})
 
     expected = ["before", reset("collection-renamed", "source.creatures"), "after", "last"]
-    asyncio.run(check([from_memory, from_log], brook, change, expected))
+    asyncio.run(check([from_memory, from_log], waters, change, expected))
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["free name", "in the place of another"])
-def test_collection_that_is_renamed_to_a_watched_name_is_a_reset(from_memory, from_log, brook, there):
+def test_collection_that_is_renamed_to_a_watched_name_is_a_reset(from_memory, from_log, waters, there):
     """Told by the watched name: the other one is nobody's business."""
-    brook.creatures.drop()
+    waters.creatures.drop()
 
     def change() -> None:
         if there:
-            brook.creatures.insert_one({"_id": "of the old one"})
-        brook.secret.insert_one({"_id": "of the new one"})
-        brook.secret.rename("creatures", dropTarget=there)
-        brook.creatures.insert_one({"_id": "after"})
+            waters.creatures.insert_one({"_id": "of the old one"})
+        waters.secret.insert_one({"_id": "of the new one"})
+        waters.secret.rename("creatures", dropTarget=there)
+        waters.creatures.insert_one({"_id": "after"})
 
     expected = [reset("collection-renamed", "source.creatures"), "after"]
     if there:
         expected.insert(0, "of the old one")
-    asyncio.run(check([from_memory, from_log], brook, change, expected))
+    asyncio.run(check([from_memory, from_log], waters, change, expected))
 
 
-def test_rename_is_told_to_those_who_listen_to_either_name(server, brook):
-    brook.creatures.drop()
-    brook.moods.drop()
+def test_rename_is_told_to_those_who_listen_to_either_name(server, waters):
+    waters.creatures.drop()
+    waters.moods.drop()
     away, there = (reset("collection-renamed", f"source.{name}") for name in ("creatures", "moods"))
     expected = {
         "/stream": ["before", away, away, "last"],
@@ -180,17 +180,17 @@ def test_rename_is_told_to_those_who_listen_to_either_name(server, brook):
 
     async def scenario() -> None:
         with ExitStack() as stack:
-            (listener,) = await present([server], brook, stack)
+            (listener,) = await present([server], waters, stack)
             place = listener.parser.last_id
             clients = [
                 (path, stack.enter_context(closing(await opened(server, "", path)))) for path in expected
             ]
-            brook.creatures.insert_one({"_id": "before"})
-            brook.creatures.rename("moods", dropTarget=True)
-            brook.unheard.insert_one({"_id": 1})
-            brook.unheard.rename("creatures")
-            brook.creatures.insert_one({"_id": "last"})
-            brook.moods.insert_one({"_id": "last"})
+            waters.creatures.insert_one({"_id": "before"})
+            waters.creatures.rename("moods", dropTarget=True)
+            waters.unheard.insert_one({"_id": 1})
+            waters.unheard.rename("creatures")
+            waters.creatures.insert_one({"_id": "last"})
+            waters.moods.insert_one({"_id": "last"})
             for path in expected:
                 clients.append((path, stack.enter_context(closing(await opened(server, place, path)))))
             for path, client in clients:
@@ -248,48 +248,48 @@ def keep_pre_images(database) -> None:
 
 
 def test_change_that_is_too_large_is_skipped_with_a_reset_and_its_neighbours_arrive(
-    from_memory, from_log, brook
+    from_memory, from_log, waters
 ):
     # 8 MB twice: in the document before, and again in what has changed. 16 MB is the most that mongod sends.
-    keep_pre_images(brook)
+    keep_pre_images(waters)
     large = {"_id": "large", "filler": "x" * int(8.2 * MEGABYTE)}
-    brook.creatures.insert_one(large)
+    waters.creatures.insert_one(large)
 
     def change() -> None:
         for number in range(3):
-            brook.creatures.insert_one({"_id": number})
-        brook.creatures.update_one({"_id": "large"}, {"$set": {"filler": "y" * int(8.2 * MEGABYTE)}})
-        brook.creatures.insert_one({"_id": 3})
-        brook.creatures.update_one({"_id": "large"}, {"$set": {"filler": "z" * int(8.2 * MEGABYTE)}})
-        brook.creatures.update_one({"_id": "large"}, {"$set": {"filler": "a" * int(8.2 * MEGABYTE)}})
-        brook.creatures.insert_many([{"_id": number} for number in range(4, 40)])
-        brook.creatures.insert_one({"_id": "last"})
+            waters.creatures.insert_one({"_id": number})
+        waters.creatures.update_one({"_id": "large"}, {"$set": {"filler": "y" * int(8.2 * MEGABYTE)}})
+        waters.creatures.insert_one({"_id": 3})
+        waters.creatures.update_one({"_id": "large"}, {"$set": {"filler": "z" * int(8.2 * MEGABYTE)}})
+        waters.creatures.update_one({"_id": "large"}, {"$set": {"filler": "a" * int(8.2 * MEGABYTE)}})
+        waters.creatures.insert_many([{"_id": number} for number in range(4, 40)])
+        waters.creatures.insert_one({"_id": "last"})
 
     oversized = reset("oversized-event", "source.creatures")
     expected = [0, 1, 2, oversized, 3, oversized, oversized, *range(4, 40), "last"]
-    asyncio.run(check([from_memory, from_log], brook, change, expected))
+    asyncio.run(check([from_memory, from_log], waters, change, expected))
     for server in (from_memory, from_log):
         lines = [line for line in server.log if "16 MB" in line]
         assert len(lines) == 3, "one for each, and none for those who come back to it"
 
 
 def test_change_that_is_too_large_in_the_middle_of_a_transaction_takes_nothing_down_with_it(
-    from_memory, from_log, brook
+    from_memory, from_log, waters
 ):
     """The three changes have one cluster time."""
-    keep_pre_images(brook)
-    brook.creatures.insert_one({"_id": "large", "filler": "x" * int(8.2 * MEGABYTE)})
+    keep_pre_images(waters)
+    waters.creatures.insert_one({"_id": "large", "filler": "x" * int(8.2 * MEGABYTE)})
 
     async def scenario() -> None:
         with ExitStack() as stack:
             servers = [from_memory, from_log]
-            clients = await present(servers, brook, stack)
+            clients = await present(servers, waters, stack)
             place = clients[0].parser.last_id
-            with brook.client.start_session() as session, session.start_transaction():
-                brook.creatures.insert_one({"_id": 1}, session=session)
+            with waters.client.start_session() as session, session.start_transaction():
+                waters.creatures.insert_one({"_id": 1}, session=session)
                 change = {"$set": {"filler": "y" * int(8.2 * MEGABYTE)}}
-                brook.creatures.update_one({"_id": "large"}, change, session=session)
-                brook.creatures.insert_one({"_id": 2}, session=session)
+                waters.creatures.update_one({"_id": "large"}, change, session=session)
+                waters.creatures.insert_one({"_id": 2}, session=session)
             expected = [1, reset("oversized-event", "source.creatures"), 2]
             for client in clients:
                 assert await hear(client, 2) == expected
@@ -298,7 +298,7 @@ def test_change_that_is_too_large_in_the_middle_of_a_transaction_takes_nothing_d
                     assert await hear(client, 2) == expected
 
     asyncio.run(scenario())
-    brook.creatures.drop()
+    waters.creatures.drop()
 
 
 # -- the source alone, without a server around it --------------------------------------------------

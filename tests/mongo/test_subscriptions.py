@@ -49,7 +49,7 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def brook(sandbox) -> Iterator[pymongo.database.Database]:
+def waters(sandbox) -> Iterator[pymongo.database.Database]:
     """The database that this module's servers watch. Its creatures keep pre-images, its plants do not."""
     with pymongo.MongoClient(sandbox.uri) as client:
         database = client.get_database("subs", CODEC, write_concern=WriteConcern("majority"))
@@ -69,13 +69,13 @@ def module_server(sandbox: Sandbox, *options: str) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def live(sandbox, brook):
+def live(sandbox, waters):
     """A server that remembers everything that these tests write."""
     yield from module_server(sandbox)
 
 
 @pytest.fixture(scope="module")
-def from_log(sandbox, brook):
+def from_log(sandbox, waters):
     """A server that remembers nothing, and has to replay the log."""
     yield from module_server(sandbox, "--history-max-bytes", "0", "--warm-up-seconds", "0")
 
@@ -109,21 +109,21 @@ async def opened(server: ServerProcess, path: str, last_id: str = "") -> RawClie
     return client
 
 
-def now(brook) -> Position:
+def now(waters) -> Position:
     """A place in the log after everything that was written so far."""
-    time: Timestamp = brook.client.admin.command("ping")["operationTime"]
+    time: Timestamp = waters.client.admin.command("ping")["operationTime"]
     return resume_token.checkpoint((time.time, time.inc))
 
 
-async def settle(brook, clients: list[RawClient]) -> None:
+async def settle(waters, clients: list[RawClient]) -> None:
     """Read on until each client was offered all that was written so far.
 
     A checkpoint promises that, and one more document makes the next checkpoint come at once. Those who
     hear of it need no checkpoint.
     """
-    place = now(brook)
+    place = now(waters)
     last = f"{LAST}{next(NUMBERS)}"
-    brook.client.subs_shop.last.insert_one({"_id": last})
+    waters.client.subs_shop.last.insert_one({"_id": last})
     for client in clients:
         async with asyncio.timeout(30):
             while not (_promised(client, place) or any(last in event.data for event in client.events)):
@@ -138,7 +138,7 @@ def _promised(client: RawClient, place: Position) -> bool:
 
 async def hear_all(
     server: ServerProcess,
-    brook,
+    waters,
     paths: list[str],
     write: Callable[[], object],
     last_ids: list[str] | None = None,
@@ -151,17 +151,17 @@ async def hear_all(
             stack.callback(clients[-1].close)
         if not last_ids:
             # A server that has just begun to hear of what was before would pass it on now.
-            await settle(brook, clients)
+            await settle(waters, clients)
             for client in clients:
                 client.events.clear()
         write()
-        await settle(brook, clients)
+        await settle(waters, clients)
     return clients
 
 
-def hear(server, brook, paths: list[str], write: Callable[[], object]) -> list[list[Received]]:
+def hear(server, waters, paths: list[str], write: Callable[[], object]) -> list[list[Received]]:
     """What clients of these paths hear while something is written: all of it, and no more."""
-    return [client.events for client in asyncio.run(hear_all(server, brook, paths, write))]
+    return [client.events for client in asyncio.run(hear_all(server, waters, paths, write))]
 
 
 def ids(events: list[Received]) -> list[object]:
@@ -193,19 +193,19 @@ async def refused(server: ServerProcess, path: str) -> tuple[int, dict]:
 # -- which collections -----------------------------------------------------------------------------
 
 
-def test_each_stream_is_of_the_collection_that_it_is_named_after(live, brook):
-    shop, farm = brook.client.subs_shop, brook.client.subs_farm
+def test_each_stream_is_of_the_collection_that_it_is_named_after(live, waters):
+    shop, farm = waters.client.subs_shop, waters.client.subs_farm
 
     def write() -> None:
-        brook.creatures.insert_one({"_id": "name-1"})
-        brook.plants.insert_one({"_id": "name-2"})
-        brook["fs.files"].insert_one({"_id": "name-3"})
+        waters.creatures.insert_one({"_id": "name-1"})
+        waters.plants.insert_one({"_id": "name-2"})
+        waters["fs.files"].insert_one({"_id": "name-3"})
         shop.orders.insert_one({"_id": "name-4"})
         shop["orders.old"].insert_one({"_id": "name-5"})
         farm["fields.green"].insert_one({"_id": "name-6"})
         farm.fields.insert_one({"_id": "name-7"})
-        brook.client.subs_elsewhere.creatures.insert_one({"_id": "name-8"})
-        brook.rocks.insert_one({"_id": "name-9"})
+        waters.client.subs_elsewhere.creatures.insert_one({"_id": "name-8"})
+        waters.rocks.insert_one({"_id": "name-9"})
 
     expected = {
         "creatures": ["name-1"],
@@ -218,7 +218,7 @@ def test_each_stream_is_of_the_collection_that_it_is_named_after(live, brook):
         "subs_farm.fields.green": ["name-6"],
         "": [f"name-{number}" for number in range(1, 7)],
     }
-    heard = hear(live, brook, [stream(name) for name in expected], write)
+    heard = hear(live, waters, [stream(name) for name in expected], write)
     assert dict(zip(expected, map(ids, heard), strict=True)) == expected
 
 
@@ -232,26 +232,26 @@ def test_each_stream_is_of_the_collection_that_it_is_named_after(live, brook):
         "%20creatures", "creatures%20", "CREATURES", "$cmd", "creatures%00", "subs_shop.*", "*", "subs.*",
     ],
 )  # fmt: skip
-def test_what_the_operator_did_not_name_is_unknown_whether_it_exists_or_not(live, brook, name):
+def test_what_the_operator_did_not_name_is_unknown_whether_it_exists_or_not(live, waters, name):
     for path in (f"/stream/{name}", f"/stream?ns={name}", f"/stream?ns=creatures&ns={name}"):
         status, problem = asyncio.run(refused(live, path))
         assert (status, problem["code"]) == (404, "unknown-stream"), path
         assert (problem["status"], problem["type"]) == (404, "about:blank")
 
 
-def test_several_collections_and_databases_on_one_connection(live, brook):
-    shop = brook.client.subs_shop
+def test_several_collections_and_databases_on_one_connection(live, waters):
+    shop = waters.client.subs_shop
 
     def write() -> None:
-        brook.creatures.insert_one({"_id": "ns-1"})
-        brook.plants.insert_one({"_id": "ns-2"})
+        waters.creatures.insert_one({"_id": "ns-1"})
+        waters.plants.insert_one({"_id": "ns-2"})
         shop.orders.insert_one({"_id": "ns-3"})
         shop.bills.insert_one({"_id": "ns-4"})
-        brook.client.subs_farm["fields.green"].insert_one({"_id": "ns-5"})
-        brook["fs.files"].insert_one({"_id": "ns-6"})
+        waters.client.subs_farm["fields.green"].insert_one({"_id": "ns-5"})
+        waters["fs.files"].insert_one({"_id": "ns-6"})
 
     names = ["creatures", "subs.creatures", "subs_shop.orders", "subs_farm.fields.green"]
-    [several, one] = hear(live, brook, [stream(ns=names), stream(ns="plants")], write)
+    [several, one] = hear(live, waters, [stream(ns=names), stream(ns="plants")], write)
     assert [
         (event.event, json.loads(event.data)["ns"], json.loads(event.data)["id"]) for event in several
     ] == [
@@ -262,20 +262,20 @@ def test_several_collections_and_databases_on_one_connection(live, brook):
     assert told(one) == [("insert", "ns-2")]
 
 
-def test_collection_that_is_created_later_is_heard(live, brook):
+def test_collection_that_is_created_later_is_heard(live, waters):
     def write() -> None:
-        brook.later.insert_one({"_id": "later-1"})
-        brook.client.subs_shop.opened_later.insert_one({"_id": "later-2"})
+        waters.later.insert_one({"_id": "later-1"})
+        waters.client.subs_shop.opened_later.insert_one({"_id": "later-2"})
 
     names = ["later", "subs_shop.opened_later"]
-    by_ns, by_name = hear(live, brook, [stream(ns=names), stream("subs_shop.opened_later")], write)
+    by_ns, by_name = hear(live, waters, [stream(ns=names), stream("subs_shop.opened_later")], write)
     assert told(by_ns) == [("insert", "later-1"), ("insert", "later-2")]
     assert ids(by_name) == ["later-2"]
 
 
-def test_whatever_clients_ask_for_there_is_one_cursor(sandbox, brook, start_server):
+def test_whatever_clients_ask_for_there_is_one_cursor(sandbox, waters, start_server):
     def cursors() -> set[int]:
-        operations = brook.client.admin.aggregate([{"$currentOp": {"allUsers": True, "idleCursors": True}}])
+        operations = waters.client.admin.aggregate([{"$currentOp": {"allUsers": True, "idleCursors": True}}])
         found = set()
         for operation in operations:
             cursor = operation.get("cursor", {})
@@ -298,7 +298,7 @@ def test_whatever_clients_ask_for_there_is_one_cursor(sandbox, brook, start_serv
             clients = [await opened(server, path) for path in paths]
             for client in clients:
                 stack.callback(client.close)
-            brook.creatures.insert_one({"_id": "cursor"})
+            waters.creatures.insert_one({"_id": "cursor"})
             for client in (clients[0], clients[1], clients[-1]):
                 while (await client.next()).data != '{"_id":"cursor"}':
                     pass
@@ -310,14 +310,14 @@ def test_whatever_clients_ask_for_there_is_one_cursor(sandbox, brook, start_serv
 # -- which documents -------------------------------------------------------------------------------
 
 
-def test_filter_is_about_the_document_after_the_change(live, brook):
+def test_filter_is_about_the_document_after_the_change(live, waters):
     def write() -> None:
         many = [{"_id": f"filter-{n}", "size": n, "type": "newt" if n % 2 else "otter"} for n in range(6)]
-        brook.creatures.insert_many(many)
-        brook.creatures.update_one({"_id": "filter-0"}, {"$set": {"size": 5}})  # comes in
-        brook.creatures.update_one({"_id": "filter-5"}, {"$set": {"size": 1}})  # goes out
-        brook.creatures.replace_one({"_id": "filter-4"}, {"type": "newt", "size": 9})
-        brook.creatures.update_one({"_id": "filter-1"}, {"$set": {"tags": ["wet", {"pond": 3}]}})
+        waters.creatures.insert_many(many)
+        waters.creatures.update_one({"_id": "filter-0"}, {"$set": {"size": 5}})  # comes in
+        waters.creatures.update_one({"_id": "filter-5"}, {"$set": {"size": 1}})  # goes out
+        waters.creatures.replace_one({"_id": "filter-4"}, {"type": "newt", "size": 9})
+        waters.creatures.update_one({"_id": "filter-1"}, {"$set": {"tags": ["wet", {"pond": 3}]}})
 
     paths = [
         stream("creatures", filter={"size": {"$gte": 4}}),
@@ -327,7 +327,7 @@ def test_filter_is_about_the_document_after_the_change(live, brook):
         stream("creatures", filter={"size": 5}, ops="update"),
         stream("creatures", filter={"size": 77}),
     ]
-    large, small, either, tagged, updated, nothing = map(ids, hear(live, brook, paths, write))
+    large, small, either, tagged, updated, nothing = map(ids, hear(live, waters, paths, write))
     assert large == ["filter-4", "filter-5", "filter-0", "filter-4"]
     assert small == ["filter-1", "filter-3", "filter-5", "filter-1"]
     assert either == ["filter-2", "filter-1"]
@@ -336,7 +336,7 @@ def test_filter_is_about_the_document_after_the_change(live, brook):
     assert nothing == []
 
 
-def test_id_of_whatever_type_it_is(live, brook):
+def test_id_of_whatever_type_it_is(live, waters):
     oid, uuid = ObjectId(), UUID("00112233-4455-6677-8899-aabbccddeeff")
     large = 1234567890123456789
     every = [
@@ -371,20 +371,20 @@ def test_id_of_whatever_type_it_is(live, brook):
         stream(id=["text", "-3", "nobody"]): ["text", -3],
         stream(id="nobody"): [],
     }
-    heard = hear(live, brook, list(paths), lambda: brook.plants.insert_many({"_id": id} for id in every))
+    heard = hear(live, waters, list(paths), lambda: waters.plants.insert_many({"_id": id} for id in every))
     assert {path: ids(events) for path, events in zip(paths, heard, strict=True)} == paths
 
 
-def test_operations_are_those_that_were_asked_for(live, brook):
+def test_operations_are_those_that_were_asked_for(live, waters):
     def write() -> None:
-        brook.creatures.insert_one({"_id": "ops"})
-        brook.creatures.update_one({"_id": "ops"}, {"$set": {"a": 1}})
-        brook.creatures.replace_one({"_id": "ops"}, {"b": 1})
-        brook.creatures.delete_one({"_id": "ops"})
+        waters.creatures.insert_one({"_id": "ops"})
+        waters.creatures.update_one({"_id": "ops"}, {"$set": {"a": 1}})
+        waters.creatures.replace_one({"_id": "ops"}, {"b": 1})
+        waters.creatures.delete_one({"_id": "ops"})
 
     every = ["insert", "update", "replace", "delete"]
     wishes = [*every, "delete,insert", "update,replace", ",".join(every), "insert,insert"]
-    heard = hear(live, brook, [stream("creatures", ops=ops, format="envelope") for ops in wishes], write)
+    heard = hear(live, waters, [stream("creatures", ops=ops, format="envelope") for ops in wishes], write)
     assert [[event.event for event in events] for events in heard] == [
         [operation for operation in every if operation in wish.split(",")] for wish in wishes
     ]
@@ -395,7 +395,7 @@ def test_operations_are_those_that_were_asked_for(live, brook):
 SECRET = "nobody-may-see-this"
 
 
-def test_fields_are_those_that_were_asked_for_and_the_id(live, brook):
+def test_fields_are_those_that_were_asked_for_and_the_id(live, waters):
     document = {
         "_id": "fields", "type": "newt", "size": 3, "place": {"pond": 1, "depth": 2},
         "legs": [{"side": "left", "length": 1}, 5, {"side": "right", "length": 2}],
@@ -415,7 +415,7 @@ def test_fields_are_those_that_were_asked_for_and_the_id(live, brook):
         "-nothing": document,
     }  # fmt: skip
     paths = [stream("creatures", fields=fields) for fields in expected]
-    heard = hear(live, brook, paths, lambda: brook.creatures.insert_one(document))
+    heard = hear(live, waters, paths, lambda: waters.creatures.insert_one(document))
     got = {fields: [event.data for event in events] for fields, events in zip(expected, heard, strict=True)}
     # As text: the order of the keys is the document's.
     assert got == {fields: [json.dumps(part, separators=(",", ":"))] for fields, part in expected.items()}
@@ -431,9 +431,9 @@ def test_fields_are_those_that_were_asked_for_and_the_id(live, brook):
         "map.1",
     ],
 )
-def test_hidden_field_leaks_neither_by_what_changed_nor_by_what_was_before(either, brook, fields):
+def test_hidden_field_leaks_neither_by_what_changed_nor_by_what_was_before(either, waters, fields):
     def write() -> None:
-        brook.creatures.insert_one(
+        waters.creatures.insert_one(
             {
                 "_id": "hidden", "type": "newt", "secret": SECRET,
                 "legs": [{"side": "left", "secret": SECRET}, {"secret": SECRET}],
@@ -442,24 +442,24 @@ def test_hidden_field_leaks_neither_by_what_changed_nor_by_what_was_before(eithe
             }
         )  # fmt: skip
         find = {"_id": "hidden"}
-        brook.creatures.update_one(find, {"$set": {"secret": SECRET + "2", "type": "otter"}})
-        brook.creatures.update_one(find, {"$set": {"legs.0.secret": SECRET, "legs.1.side": "right"}})
-        brook.creatures.update_one(find, {"$set": {"legs.1.secret": SECRET + "2"}})
-        brook.creatures.update_one(find, {"$set": {"legs.1": {"side": "l", "secret": SECRET}}})
-        brook.creatures.update_one(find, {"$push": {"legs": {"side": "r", "secret": SECRET}}})
-        brook.creatures.update_one(find, {"$set": {"place": {"pond": 2, "secret": SECRET}}})
-        brook.creatures.update_one(find, {"$set": {"place.secret": {"deep": SECRET}}})
-        brook.creatures.update_one(find, {"$set": {"map.0.secret": SECRET + "2"}})
-        brook.creatures.update_one(find, {"$set": {"map.0": {"secret": SECRET + "3"}}})
-        brook.creatures.update_one(find, [{"$set": {"list": {"$slice": ["$list", 1]}}}])
-        brook.creatures.update_one(find, {"$unset": {"secret": 1, "place.secret": 1, "legs.0.secret": 1}})
-        brook.creatures.replace_one(find, {"secret": SECRET, "type": "heron"})
-        brook.creatures.delete_one(find)
+        waters.creatures.update_one(find, {"$set": {"secret": SECRET + "2", "type": "otter"}})
+        waters.creatures.update_one(find, {"$set": {"legs.0.secret": SECRET, "legs.1.side": "right"}})
+        waters.creatures.update_one(find, {"$set": {"legs.1.secret": SECRET + "2"}})
+        waters.creatures.update_one(find, {"$set": {"legs.1": {"side": "l", "secret": SECRET}}})
+        waters.creatures.update_one(find, {"$push": {"legs": {"side": "r", "secret": SECRET}}})
+        waters.creatures.update_one(find, {"$set": {"place": {"pond": 2, "secret": SECRET}}})
+        waters.creatures.update_one(find, {"$set": {"place.secret": {"deep": SECRET}}})
+        waters.creatures.update_one(find, {"$set": {"map.0.secret": SECRET + "2"}})
+        waters.creatures.update_one(find, {"$set": {"map.0": {"secret": SECRET + "3"}}})
+        waters.creatures.update_one(find, [{"$set": {"list": {"$slice": ["$list", 1]}}}])
+        waters.creatures.update_one(find, {"$unset": {"secret": 1, "place.secret": 1, "legs.0.secret": 1}})
+        waters.creatures.replace_one(find, {"secret": SECRET, "type": "heron"})
+        waters.creatures.delete_one(find)
 
     wishes = [
         stream("creatures", format="envelope", before="1", fields=fields, types=t) for t in ("json", "ejson")
     ]
-    for events in hear(either, brook, wishes, write):
+    for events in hear(either, waters, wishes, write):
         assert [event.event for event in events] == ["insert", *["update"] * 11, "replace", "delete"]
         for event in events:
             assert SECRET not in event.data
@@ -468,15 +468,15 @@ def test_hidden_field_leaks_neither_by_what_changed_nor_by_what_was_before(eithe
             assert hidden == [], "even the name of a hidden field says something"
 
 
-def test_scalar_in_the_place_of_an_object_is_not_told_to_who_asked_for_something_inside(live, brook):
+def test_scalar_in_the_place_of_an_object_is_not_told_to_who_asked_for_something_inside(live, waters):
     """The document that is sent has no such field; what changed must not have it either."""
 
     def write() -> None:
-        brook.creatures.insert_one({"_id": "scalar", "place": {"pond": 1}, "legs": [{"side": "left"}]})
-        brook.creatures.update_one({"_id": "scalar"}, {"$set": {"place": SECRET, "legs.0": SECRET}})
+        waters.creatures.insert_one({"_id": "scalar", "place": {"pond": 1}, "legs": [{"side": "left"}]})
+        waters.creatures.update_one({"_id": "scalar"}, {"$set": {"place": SECRET, "legs.0": SECRET}})
 
     [events] = hear(
-        live, brook, [stream("creatures", format="envelope", fields="place.pond,legs.side")], write
+        live, waters, [stream("creatures", format="envelope", fields="place.pond,legs.side")], write
     )
     inserted, updated = (json.loads(event.data) for event in events)
     assert inserted["doc"] == {"_id": "scalar", "place": {"pond": 1}, "legs": [{"side": "left"}]}
@@ -516,9 +516,9 @@ def without_time(events: list[Received]) -> list[tuple[str, str]]:
     return found
 
 
-def test_envelope_of_every_operation(live, brook):
+def test_envelope_of_every_operation(live, waters):
     wish = stream("plants", format="envelope")
-    [events] = hear(live, brook, [wish], lambda: change_everything(brook.plants, "envelope"))
+    [events] = hear(live, waters, [wish], lambda: change_everything(waters.plants, "envelope"))
     head = '"ns":"subs.plants","id":"envelope"'
     changed = '"changed":{"set":{"size":3},"unset":["mood"],"truncated":[{"field":"tags","newSize":1}]}'
     gone = '"gone":true,"changed":{"set":{"mood":"gone"},"unset":[],"truncated":[]}'
@@ -539,16 +539,16 @@ def test_envelope_of_every_operation(live, brook):
     ]
 
 
-def test_before_is_the_document_as_it_was_where_the_collection_keeps_it(either, brook):
+def test_before_is_the_document_as_it_was_where_the_collection_keeps_it(either, waters):
     def write() -> None:
-        change_everything(brook.creatures, "before")
-        change_everything(brook.plants, "before")
+        change_everything(waters.creatures, "before")
+        change_everything(waters.plants, "before")
 
     paths = [stream(name, format="envelope", before="1") for name in ("creatures", "plants")]
     paths.append(stream("creatures", format="envelope", before="1", fields="type"))
     paths.append(stream("creatures", format="envelope"))
     kept, lost, part, unasked = (
-        [json.loads(event.data) for event in events] for events in hear(either, brook, paths, write)
+        [json.loads(event.data) for event in events] for events in hear(either, waters, paths, write)
     )
     first = {"_id": "before", "type": "newt", "mood": "calm", "tags": list(TAGS)}
     second = {"_id": "before", "type": "newt", "size": 3, "tags": TAGS[:1]}
@@ -564,7 +564,7 @@ def test_before_is_the_document_as_it_was_where_the_collection_keeps_it(either, 
     assert list(kept[3]) == ["op", "ns", "id", "doc", "gone", "changed", "before", "time"]
 
 
-def test_extended_json_is_read_back_to_the_document_that_was_written(live, brook):
+def test_extended_json_is_read_back_to_the_document_that_was_written(live, waters):
     document = {
         "_id": ObjectId(), "long": Int64(2**62), "decimal": Decimal128("1.10"), "uuid": UUID(int=7),
         "when": datetime.datetime(2026, 11, 22, 6, 10, tzinfo=datetime.UTC), "bytes": Binary(b"ab", 5),
@@ -573,11 +573,11 @@ def test_extended_json_is_read_back_to_the_document_that_was_written(live, brook
     paths = [stream("plants", types="ejson"), stream("plants", types="ejson", format="envelope")]
 
     def write() -> None:
-        brook.plants.insert_one(document)
-        brook.plants.delete_one({"_id": document["_id"]})
+        waters.plants.insert_one(document)
+        waters.plants.delete_one({"_id": document["_id"]})
 
     options = json_util.JSONOptions(tz_aware=True, uuid_representation=CODEC.uuid_representation)
-    plain, envelopes = hear(live, brook, paths, write)
+    plain, envelopes = hear(live, waters, paths, write)
     assert [json_util.loads(event.data, json_options=options) for event in plain] == [
         document, {"_id": document["_id"]}
     ]  # fmt: skip
@@ -586,15 +586,15 @@ def test_extended_json_is_read_back_to_the_document_that_was_written(live, brook
     assert isinstance(inserted["time"], str)
 
 
-def test_document_that_looks_like_a_reference_is_a_document(either, brook):
+def test_document_that_looks_like_a_reference_is_a_document(either, waters):
     """The driver reads one as a DBRef: nobody's filter, fields or types may stumble over it."""
     whole = {"_id": "ref-1", "$id": 7, "size": 1, "$ref": "creatures"}
     inside = {"_id": "ref-2", "size": 1, "a": {"items": [1], "$ref": "creatures", "$id": 1, "__iter__": 2}}
 
     def write() -> None:
         for document in (whole, inside):
-            brook.creatures.insert_one(document)
-            brook.creatures.delete_one({"_id": document["_id"]})
+            waters.creatures.insert_one(document)
+            waters.creatures.delete_one({"_id": document["_id"]})
 
     paths = [
         stream("creatures", filter={"size": 1, "$or": [{"a.items": 1}, {"_id": "ref-1"}]}),
@@ -602,7 +602,7 @@ def test_document_that_looks_like_a_reference_is_a_document(either, brook):
         stream("creatures", format="envelope", before="1", fields="-size", ops="delete"),
         stream("creatures", types="ejson", ops="insert"),
     ]
-    filtered, fewer, before, ejson = hear(either, brook, paths, write)
+    filtered, fewer, before, ejson = hear(either, waters, paths, write)
     assert ids(filtered) == ["ref-1", ("delete", "ref-1"), "ref-2", ("delete", "ref-2")]
     assert list(json.loads(filtered[0].data)) == list(whole), "the order is the document's"
     assert [event.data for event in fewer] == [
@@ -617,9 +617,9 @@ def test_document_that_looks_like_a_reference_is_a_document(either, brook):
 # -- deletes ---------------------------------------------------------------------------------------
 
 
-def test_delete_is_sent_if_the_document_before_it_matched_as_far_as_that_can_be_known(either, brook):
+def test_delete_is_sent_if_the_document_before_it_matched_as_far_as_that_can_be_known(either, waters):
     def write() -> None:
-        for collection in (brook.creatures, brook.plants):
+        for collection in (waters.creatures, waters.plants):
             collection.insert_many({"_id": f"delete-{n}", "owner": n} for n in range(3))
             collection.delete_many({"_id": {"$in": ["delete-0", "delete-1"]}})
             # It matched when it was inserted, and no longer when it was deleted.
@@ -649,7 +649,7 @@ def test_delete_is_sent_if_the_document_before_it_matched_as_far_as_that_can_be_
     ]
     paths = [path for both, *_ in expected for path in both]
     heard = [
-        [json.loads(event.data)["_id"] for event in events] for events in hear(either, brook, paths, write)
+        [json.loads(event.data)["_id"] for event in events] for events in hear(either, waters, paths, write)
     ]
     got = [(both, heard[2 * number], heard[2 * number + 1]) for number, (both, *_) in enumerate(expected)]
     assert got == [tuple(row) for row in expected]
@@ -658,7 +658,7 @@ def test_delete_is_sent_if_the_document_before_it_matched_as_far_as_that_can_be_
 # -- what must never happen ------------------------------------------------------------------------
 
 
-def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log, brook):
+def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log, waters):
     """Not in the opening, not as a keep-alive, not after a reset, not in a replay."""
 
     async def scenario() -> None:
@@ -668,14 +668,14 @@ def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log,
                 (live, "nonsense"),
                 (from_log, ""),
                 (from_log, "nonsense"),
-                (from_log, now(brook).id),
+                (from_log, now(waters).id),
             ]
             clients = []
             for server, last_id in openings:
                 client = await opened(server, stream("later", checkpoints="0"), last_id)
                 stack.callback(client.close)
                 clients.append(client)
-            brook.later.insert_one({"_id": "no checkpoints"})
+            waters.later.insert_one({"_id": "no checkpoints"})
             for client in clients:
                 while "no checkpoints" not in (await client.next()).data:
                     pass
@@ -683,8 +683,8 @@ def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log,
                 async with asyncio.timeout(20):
                     while client.parser.comments < comments + 3:
                         assert await client.read()
-            brook.later.drop()
-            brook.later.insert_one({"_id": "after the drop"})
+            waters.later.drop()
+            waters.later.insert_one({"_id": "after the drop"})
             for client in clients:
                 heard = [(await client.next()).event]
                 while heard[-1] != "reset":
@@ -702,25 +702,25 @@ def test_without_checkpoints_there_is_never_a_block_without_data(live, from_log,
     asyncio.run(scenario())
 
 
-def test_id_of_an_event_that_was_not_sent_appears_nowhere(either, brook):
+def test_id_of_an_event_that_was_not_sent_appears_nowhere(either, waters):
     """A resume token has the `_id` of its document in it."""
 
     def write() -> None:
         for number in range(30):
-            brook.creatures.insert_one({"_id": f"unsent-{either.port}-{number}", "mine": number % 3 == 0})
+            waters.creatures.insert_one({"_id": f"unsent-{either.port}-{number}", "mine": number % 3 == 0})
             if number % 10 == 0:
-                brook.plants.insert_one({"_id": f"unsent-plant-{either.port}-{number}"})
-        brook.plants.drop()
-        brook.create_collection("plants")
+                waters.plants.insert_one({"_id": f"unsent-plant-{either.port}-{number}"})
+        waters.plants.drop()
+        waters.create_collection("plants")
 
     async def scenario() -> tuple[list[RawClient], list[RawClient]]:
         listening = await hear_all(
-            either, brook, [stream("creatures", filter={"mine": True}), stream()], write
+            either, waters, [stream("creatures", filter={"mine": True}), stream()], write
         )
         mine, everything = listening
         start = everything.events[0].id
         again = await hear_all(
-            either, brook, [stream("creatures", filter={"mine": True}, since=start)], lambda: None, [start]
+            either, waters, [stream("creatures", filter={"mine": True}, since=start)], lambda: None, [start]
         )
         return [mine, *again], everything.events
 
@@ -746,8 +746,8 @@ def test_id_of_an_event_that_was_not_sent_appears_nowhere(either, brook):
         assert f"unsent-{either.port}-1\0".encode().hex().upper() not in client.raw.decode()
 
 
-def test_resets_reach_those_whom_they_concern(live, brook):
-    shop = brook.client.subs_shop
+def test_resets_reach_those_whom_they_concern(live, waters):
+    shop = waters.client.subs_shop
     shop.create_collection("resets")
     for name in ("target", "renamed", "moved"):
         shop.create_collection(name)
@@ -756,7 +756,7 @@ def test_resets_reach_those_whom_they_concern(live, brook):
         shop.resets.drop()
         shop.renamed.rename("target", dropTarget=True)
         shop.moved.rename("moved_to")
-        brook.client.drop_database("subs_shop")
+        waters.client.drop_database("subs_shop")
 
     paths = {
         stream(): True,
@@ -772,7 +772,7 @@ def test_resets_reach_those_whom_they_concern(live, brook):
         stream(ns=["creatures", "subs_farm.fields.green"]): False,
         stream("creatures", filter={"owner": 5}): False,
     }
-    heard = hear(live, brook, list(paths), write)
+    heard = hear(live, waters, list(paths), write)
     got = {path: [event.event for event in events] for path, events in zip(paths, heard, strict=True)}
     assert {path: "reset" in events for path, events in got.items()} == paths
     facts = {
@@ -796,22 +796,22 @@ def test_resets_reach_those_whom_they_concern(live, brook):
 
 
 @pytest.mark.parametrize("spelling", ["Z", "fraction", "offset", "plus as it is", "lower case"])
-def test_since_a_time_replays_from_that_moment(either, brook, spelling):
-    brook.plants.insert_one({"_id": f"long ago {spelling} {either.port}"})
-    time = now(brook).id
+def test_since_a_time_replays_from_that_moment(either, waters, spelling):
+    waters.plants.insert_one({"_id": f"long ago {spelling} {either.port}"})
+    time = now(waters).id
 
     async def next_second() -> None:
         while (
-            resume_token.cluster_time(now(brook).key)[0]
+            resume_token.cluster_time(now(waters).key)[0]
             <= resume_token.cluster_time(resume_token.position(time).key)[0]
         ):
             await asyncio.sleep(0.05)
-            brook.rocks.insert_one({})
+            waters.rocks.insert_one({})
 
     asyncio.run(next_second())
     id = f"since {spelling} {either.port}"
-    brook.plants.insert_one({"_id": id})
-    second = resume_token.cluster_time(now(brook).key)[0]
+    waters.plants.insert_one({"_id": id})
+    second = resume_token.cluster_time(now(waters).key)[0]
     moment = datetime.datetime.fromtimestamp(second, datetime.UTC)
     text = {
         "Z": f"{moment:%Y-%m-%dT%H:%M:%S}Z",
@@ -827,7 +827,7 @@ def test_since_a_time_replays_from_that_moment(either, brook, spelling):
             first = await client.next()
             # The second may have turned between the insert and the question.
             assert first.data == f'{{"_id":"{id}"}}', "the place was not where it was asked for"
-            brook.plants.insert_one({"_id": f"now {id}"})
+            waters.plants.insert_one({"_id": f"now {id}"})
             assert (await client.next()).data == f'{{"_id":"now {id}"}}'
         finally:
             client.close()
@@ -836,7 +836,7 @@ def test_since_a_time_replays_from_that_moment(either, brook, spelling):
 
 
 @pytest.mark.parametrize("since", ["1999-12-31T23:59:59Z", "t0.0", "t946684799.5"])
-def test_since_before_the_log_is_a_reset_also_where_nothing_was_cut_off_the_log(either, brook, since):
+def test_since_before_the_log_is_a_reset_also_where_nothing_was_cut_off_the_log(either, waters, since):
     """A replica set that was a standalone before has no log of that time."""
 
     async def scenario() -> None:
@@ -845,7 +845,7 @@ def test_since_before_the_log_is_a_reset_also_where_nothing_was_cut_off_the_log(
             event = await client.next(60)
             assert event.event == "reset"
             assert json.loads(event.data)["reason"] == "history-lost"
-            brook["fs.files"].insert_one({"_id": f"after {since} {either.port}"})
+            waters["fs.files"].insert_one({"_id": f"after {since} {either.port}"})
             assert json.loads((await client.next(60)).data)["_id"] == f"after {since} {either.port}"
         finally:
             client.close()
@@ -853,7 +853,7 @@ def test_since_before_the_log_is_a_reset_also_where_nothing_was_cut_off_the_log(
     asyncio.run(scenario())
 
 
-def test_resumed_client_has_the_same_filter_and_gets_neither_gap_nor_repeat(either, brook):
+def test_resumed_client_has_the_same_filter_and_gets_neither_gap_nor_repeat(either, waters):
     wishes = [
         stream("creatures", filter={"resume": {"$gte": 0}, "mine": True}),
         stream(ns=["creatures", "plants"], filter={"mine": True}, fields="resume"),
@@ -866,11 +866,11 @@ def test_resumed_client_has_the_same_filter_and_gets_neither_gap_nor_repeat(eith
 
     def write(count: int = 20) -> None:
         for number in (next(numbers) for _ in range(count)):
-            brook.creatures.insert_one({"resume": number, "mine": number % 3 == 0})
-            brook.plants.insert_one({"resume": number})
+            waters.creatures.insert_one({"resume": number, "mine": number % 3 == 0})
+            waters.plants.insert_one({"resume": number})
 
     async def scenario() -> None:
-        whole = await hear_all(either, brook, wishes, write)
+        whole = await hear_all(either, waters, wishes, write)
         write(10)
         cuts = [
             (first, path, cut) for first, path in zip(whole, wishes, strict=True) for cut in (0, 3, 6, None)
@@ -880,7 +880,7 @@ def test_resumed_client_has_the_same_filter_and_gets_neither_gap_nor_repeat(eith
             first.parser.last_id if cut is None else first.events[cut].id
             for first, _, cut in cuts
         ]
-        again = await hear_all(either, brook, [path for _, path, _ in cuts], lambda: None, places)
+        again = await hear_all(either, waters, [path for _, path, _ in cuts], lambda: None, places)
         for (first, _, cut), second in zip(cuts, again, strict=True):
             assert len(first.events) == 7
             missed = [] if cut is None else first.events[cut + 1 :]
@@ -891,19 +891,19 @@ def test_resumed_client_has_the_same_filter_and_gets_neither_gap_nor_repeat(eith
     asyncio.run(scenario())
 
 
-def test_transaction_arrives_in_one_piece_and_in_order(live, brook):
+def test_transaction_arrives_in_one_piece_and_in_order(live, waters):
     """However large: a piece of the body is one write of the server, and that is one batch."""
 
     async def scenario() -> None:
         client = await opened(live, stream("plants", filter={"transaction": {"$exists": True}}))
         try:
-            with brook.client.start_session() as session, session.start_transaction():
-                brook.plants.insert_one({"transaction": -1}, session=session)
-                brook.plants.insert_many(
+            with waters.client.start_session() as session, session.start_transaction():
+                waters.plants.insert_one({"transaction": -1}, session=session)
+                waters.plants.insert_many(
                     [{"transaction": n} for n in range(MORE_THAN_A_BATCH)], session=session
                 )
-                brook.creatures.insert_one({"transaction": "elsewhere"}, session=session)
-                brook.plants.update_one({"transaction": -1}, {"$set": {"end": True}}, session=session)
+                waters.creatures.insert_one({"transaction": "elsewhere"}, session=session)
+                waters.plants.update_one({"transaction": -1}, {"$set": {"end": True}}, session=session)
             pieces = []
             async with asyncio.timeout(60):
                 while len(client.events) < MORE_THAN_A_BATCH + 2:
@@ -919,16 +919,16 @@ def test_transaction_arrives_in_one_piece_and_in_order(live, brook):
     asyncio.run(scenario())
 
 
-def test_transaction_is_replayed_whole_and_in_order(from_log, brook):
+def test_transaction_is_replayed_whole_and_in_order(from_log, waters):
     async def scenario() -> None:
         [client] = await hear_all(
-            from_log, brook, [stream("plants")], lambda: brook.plants.insert_one({"replay": -1})
+            from_log, waters, [stream("plants")], lambda: waters.plants.insert_one({"replay": -1})
         )
         start = client.events[-1].id
-        with brook.client.start_session() as session, session.start_transaction():
-            brook.plants.insert_many([{"replay": n} for n in range(MORE_THAN_A_BATCH)], session=session)
+        with waters.client.start_session() as session, session.start_transaction():
+            waters.plants.insert_many([{"replay": n} for n in range(MORE_THAN_A_BATCH)], session=session)
         wish = stream("plants", filter={"replay": {"$gte": 0}}, fields="replay")
-        [again] = await hear_all(from_log, brook, [wish], lambda: None, [start])
+        [again] = await hear_all(from_log, waters, [wish], lambda: None, [start])
         assert [json.loads(event.data)["replay"] for event in again.events] == list(range(MORE_THAN_A_BATCH))
 
     asyncio.run(scenario())

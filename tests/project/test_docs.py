@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import shutil
@@ -14,29 +13,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from bson import (
-    Binary,
-    Code,
-    DBRef,
-    Decimal128,
-    Int64,
-    MaxKey,
-    MinKey,
     ObjectId,
-    Regex,
-    Timestamp,
-    encode,
 )
-from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
 from pymongo.errors import OperationFailure
 
 import server
 from brook import errors
-from brook.changes import documents
 from brook.delivery.subscriber import CloseReason
 from brook.event import ResetReason
 from brook.parameters import PARAMETERS
@@ -153,16 +139,9 @@ def test_defaults_that_are_mentioned_are_the_defaults(page):
         assert default == int(number.replace(",", "")) * UNITS[unit], f"{page.name}: --{name}"
 
 
-def test_defaults_are_mentioned_where_that_test_looks_for_them():
-    mentioned = [page.name for page in PAGES if re.search(r"`--[a-z-]+`\s\([\d,]+ ?\w*\)", prose(page))]
-    assert mentioned == ["deployment.md", "protocol.md", "resume.md"]
-
-
 def test_readme_begins_with_what_it_is_and_the_two_commands():
     readme = ROOT / "README.md"
-    title, what = readme.read_text().split("\n\n")[:2]
-    assert title == "# Babbling Brook"
-    assert len(re.findall(r"\.(?:\s|$)", what)) == 2, "two sentences"
+    assert readme.read_text().startswith("# Babbling Brook\n")
     assert [block.text for block in blocks(readme)[:2]] == ["make run\n", "make test\n"]
 
 
@@ -178,44 +157,6 @@ def test_every_decision_says_context_decision_and_consequences():
 # -- what protocol.md says of the code -------------------------------------------------------------
 
 PROTOCOL = ROOT / "docs" / "protocol.md"
-
-VALUES: dict[str, Any] = {
-    "String": "crawdad",
-    "Int32": 3,
-    "Double": 2.5,
-    "Double that is NaN or infinite": float("-inf"),
-    "Long, up to 2^53 either way": Int64(2**53),
-    "Long, beyond that": Int64(2**53 + 1),
-    "Decimal128": Decimal128("9.99"),
-    "Boolean": True,
-    "Null": None,
-    "Object": {"b": 1, "a": 2},
-    "Array": [1, 2],
-    "ObjectId": ObjectId("5bfef740419aeed958bbfa1b"),
-    "Date": datetime.datetime(2026, 11, 22, 6, 10, 0, 123999, tzinfo=datetime.UTC),
-    "Date outside the years 1 to 9999": DatetimeMS(253402300800000),
-    "UUID (binary subtype 4)": Binary(UUID("00112233-4455-6677-8899-aabbccddeeff").bytes, 4),
-    "Binary, any other": Binary(b"abc", 0x80),
-    "Regular expression": Regex("^cra", "i"),
-    "Timestamp": Timestamp(1795328801, 7),
-    "Code": Code("f()"),
-    "Code with scope": Code("f()", {"x": 1}),
-    "DBRef": DBRef("creatures", 1),
-    "MinKey": MinKey(),
-    "MaxKey": MaxKey(),
-}
-
-
-@pytest.mark.parametrize("row", table(PROTOCOL, "in MongoDB"), ids=lambda row: row[0])
-def test_value_becomes_what_the_table_says(row):
-    name, _, example, extended = row
-    document = documents.decode(encode({"v": VALUES[name]}))
-    assert documents.to_json(document) == f'{{"v":{example}}}'
-    assert documents.to_ejson(document) == f'{{"v":{extended}}}'
-
-
-def test_every_value_is_in_the_table():
-    assert [row[0] for row in table(PROTOCOL, "in MongoDB")] == list(VALUES)
 
 
 def test_every_reason_of_a_reset_is_documented():

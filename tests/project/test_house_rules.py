@@ -218,16 +218,6 @@ def test_only_the_server_configures_logging_and_nobody_prints(path):
 
 # -- plain words -----------------------------------------------------------------------------------
 
-NOT_YET_PLAIN = {
-    "handlers/bare_connection.py",
-    "handlers/descriptors.py",
-    "handlers/first_request.py",
-    "handlers/head.py",
-    "handlers/listening.py",
-    "handlers/watcher.py",
-}
-"""Files with sentences that still begin with a pronoun. The list may only become shorter."""
-
 # A sentence begins at the start of a text, after a full stop, and after an empty line.
 PRONOUN_FIRST = re.compile(
     r"(?:^|[.!?]\s+|\n\s*\n\s*)"
@@ -298,18 +288,11 @@ def test_relatives_are_counted_in_prose_only():
 @each_module
 def test_sentence_begins_with_its_noun(path):
     found = pronoun_first(path.read_text(encoding="utf-8"))
-    if str(path.relative_to(ROOT)) in NOT_YET_PLAIN:
-        assert found, "this file is plain now: remove it from NOT_YET_PLAIN"
-    else:
-        assert not found
+    assert not found
 
 
 def test_free_relatives_are_rare():
-    counts = [
-        relatives_and_words(path.read_text(encoding="utf-8"))
-        for path in MODULES
-        if str(path.relative_to(ROOT)) not in NOT_YET_PLAIN
-    ]
+    counts = [relatives_and_words(path.read_text(encoding="utf-8")) for path in MODULES]
     relatives, words = map(sum, zip(*counts, strict=True))
     assert words > 5000
     assert relatives <= MAX_RELATIVES_PER_1000_WORDS * words / 1000

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from brook.event import Event, Position, Subscription
+from brook.event import Event, Position
+from brook.subscription import Subscription
 
 
 class Clock:

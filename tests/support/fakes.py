@@ -12,8 +12,9 @@ from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import WRITE_BYTES, Subscriber
 from brook.delivery.subscribers import SubscriberList
-from brook.event import Batch, Event, Position, Reset, Subscription
+from brook.event import Batch, Event, Position, Reset
 from brook.settings import Settings
+from brook.subscription import Subscription
 from handlers.framing import Framing
 from sources.demo import DemoSource
 from tests.support.events import Clock, after
@@ -89,10 +90,10 @@ class FakeSocket:
 class Client:
     """A subscriber with a fake connection, and what it has heard."""
 
-    def __init__(self, brook: Harness, connection: FakeConnection, subscription: Subscription) -> None:
-        self.brook = brook
+    def __init__(self, harness: Harness, connection: FakeConnection, subscription: Subscription) -> None:
+        self.harness = harness
         self.connection = connection
-        self.subscriber = Subscriber(subscription, connection, brook.settings.queue_max_bytes)
+        self.subscriber = Subscriber(subscription, connection, harness.settings.queue_max_bytes)
         self.read = 0
         self.parser = Parser()
         self.events: list[Received] = []
@@ -116,7 +117,7 @@ class Client:
         self.connection.room = room
         if buffered is not None and not self.connection.closed:
             self.connection.received += buffered
-            self.brook.list.drained(self.subscriber)
+            self.harness.list.drained(self.subscriber)
 
     def drain_slowly(self, room: float = 0) -> None:
         """The socket makes room time and again, until nothing waits."""
