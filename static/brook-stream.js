@@ -241,18 +241,25 @@ export class EventStream {
   }
 
   #deliver(event) {
-    try {
-      this.#options.onEvent?.(event);
-    } catch (error) {
-      report(error);
-      throw error;
-    }
+    this.#call(() => this.#options.onEvent?.(event));
   }
 
   #move(id) {
+    const { position } = this;
     this.position = id;
+    this.#call(() => this.#options.onPosition?.(id), () => (this.position = position));
     this.#since = "";
-    this.#options.onPosition?.(id);
+  }
+
+  /** A handler that fails has not taken what it was given: it will come again. */
+  #call(handler, undo) {
+    try {
+      handler();
+    } catch (error) {
+      undo?.();
+      report(error);
+      throw error;
+    }
   }
 
   #reset(reason, since) {
@@ -348,7 +355,11 @@ export class EventStream {
     if (isSame || this.state === "ended") return;
     this.state = state;
     this.error = error;
-    this.#options.onState?.();
+    try {
+      this.#options.onState?.();
+    } catch (failure) {
+      report(failure); // the stream goes on
+    }
   }
 }
 

@@ -35,6 +35,7 @@ export class TabStream {
   #leader = null;
   #alone = null;
   #group = [];
+  #tags = new Set();
   #last = { from: "", number: 0 };
   #isPresent = false;
   #isOpen = false;
@@ -135,7 +136,7 @@ export class TabStream {
     else if (kind === "refused") this.#refused(message.key, revived(message.error));
     else if (kind === "full") this.#goAlone();
     else if (kind === "opened") this.#opened(message);
-    else if (kind === "event" && this.#isOpen) this.#group.push(message.event);
+    else if (kind === "event" && this.#isMine(message.event)) this.#group.push(message.event);
     else if (kind === "position" && this.#isOpen) this.#move(message.position);
   }
 
@@ -157,12 +158,21 @@ export class TabStream {
     this.#isOpen = true;
     this.#group = [];
     const own = {};
+    this.#tags.clear();
     for (const [name, wanted] of Object.entries(this.#wanted())) {
       const tag = tags[keyOf(wanted)];
-      if (tag) own[name] = tag;
+      if (!tag) continue;
+      own[name] = tag;
+      this.#tags.add(tag);
     }
     this.#options.onConnect();
     this.#options.onEvent({ type: "opened", data: JSON.stringify(own) });
+  }
+
+  /** The data begins with the tag: what other tabs asked for is not parsed. */
+  #isMine({ data }) {
+    const [, tag] = /^\{"of":"([^"]*)"/.exec(data) ?? [];
+    return this.#isOpen && (tag === undefined || this.#tags.has(tag));
   }
 
   /** The leader may have gone back, for a tab that was behind this one. */

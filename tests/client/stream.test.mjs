@@ -356,6 +356,25 @@ test("reconnecting on purpose is no state, loses nothing, and skips a wait", asy
   await until("live");
 });
 
+test("a handler of a state or of a position that fails ends nothing, and moves nothing", async (t) => {
+  const server = await serve(t);
+  const reported = t.mock.method(console, "error", () => {});
+  let isBroken = true;
+  const fail = () => {
+    if (isBroken) throw new Error("broken");
+  };
+  const { stream, next } = follow(t, server, { onState: fail, onPosition: fail });
+  (await server.stream()).open("t1.0");
+  const request = await server.stream();
+  assert.equal(request.headers["last-event-id"], undefined);
+  isBroken = false;
+  request.open("t1.0").event("message", 1, "82A");
+  assert.equal((await next())[0], "reset", "it may have missed something");
+  assert.deepEqual(await next(), ["message", "1", "82A"]);
+  assert.deepEqual([stream.state, stream.position], ["live", "82A"]);
+  assert.ok(reported.mock.callCount() >= 2);
+});
+
 test("an event whose handler fails is not taken for delivered", async (t) => {
   const server = await serve(t);
   const heard = new Queue();
