@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from brook import __version__
-from tests.support.node import MODULES, NODE, NPM, TSC
+from tests.support.node import ESBUILD, MODULES, NODE, NPM, TSC
 from tests.support.processes import ROOT
 
 CLIENT = ROOT / "client"
@@ -77,7 +77,7 @@ def test_adapters_are_short():
 
 def test_adapters_work_in_a_fresh_project(project):
     told = run(NODE, "--test", "--test-reporter=spec", "adapters.test.mjs", cwd=project)
-    assert "tests 5" in told
+    assert "tests 6" in told
 
 
 @pytest.mark.parametrize("resolution", ["bundler", "node16"])
@@ -85,6 +85,17 @@ def test_types_resolve_in_a_fresh_project(project, resolution):
     module = "esnext" if resolution == "bundler" else "node16"
     options = ["--noEmit", "--strict", "--skipLibCheck", "--lib", "es2022,dom,dom.iterable"]
     run(TSC, *options, "--module", module, "--moduleResolution", resolution, "types.ts", cwd=project)
+
+
+def test_bundler_puts_the_tabs_into_a_part_of_its_own(project):
+    (project / "page.js").write_text(
+        'import { Brook } from "babbling-brook";\nnew Brook("/").live("creatures").subscribe(console.log);\n'
+    )
+    run(ESBUILD, "page.js", "--bundle", "--splitting", "--format=esm", "--outdir=built", cwd=project)
+    parts = {path.name.partition("-")[0]: path.read_text() for path in (project / "built").iterdir()}
+    assert set(parts) == {"page.js", "brook", "chunk"}
+    assert "navigator.locks.request" in parts["brook"]
+    assert "navigator.locks.request" not in parts["page.js"] + parts["chunk"]
 
 
 def test_package_is_one_that_tools_understand(tarball):

@@ -4,6 +4,7 @@ import { Brook, Problem, type Change, type Reset } from "../../static/brook.js";
 import { EventParser, EventStream } from "../../static/brook-stream.js";
 import { showList } from "../../client/dom.js";
 import { useLive as useInReact } from "../../client/react.js";
+import { brookCollectionOptions } from "../../client/tanstack.js";
 import { liveStore } from "../../client/svelte.js";
 import { useLive as useInVue } from "../../client/vue.js";
 
@@ -85,6 +86,7 @@ stream.reconnect();
 const inReact: { documents: readonly Creature[] | null } = useInReact(crawdads);
 useInVue(() => crawdads).documents.value?.at(0)?.type;
 liveStore(crawdads).subscribe(({ documents, state }) => [documents?.length, state]);
+brookCollectionOptions({ live: crawdads, id: "crawdads" }).getKey({ _id: "x", type: "newt" });
 showList(crawdads, document.body, (doc, node: HTMLLIElement | undefined) => {
   const item = node ?? document.createElement("li");
   item.textContent = doc.type;

@@ -8,6 +8,8 @@ import { EventStream } from "babbling-brook/stream";
 import { showList } from "babbling-brook/dom";
 import { useLive } from "babbling-brook/react";
 import { liveStore } from "babbling-brook/svelte";
+import { brookCollectionOptions } from "babbling-brook/tanstack";
+import { createCollection, createLiveQueryCollection, eq } from "@tanstack/db";
 import { useLive as useInVue } from "babbling-brook/vue";
 import { Window } from "happy-dom";
 import { act, createElement, StrictMode } from "react";
@@ -27,20 +29,16 @@ async function pond(t) {
   const server = await serve(t);
   const brook = new Brook(server.url, { share: false });
   t.after(() => brook.close());
-  return {
-    brook,
-    live: brook.live("creatures"),
-    async answer(...docs) {
-      const stream = (await server.stream()).opened();
-      const of = stream.tags.q0;
-      stream.event("snapshot", { of, docs }).event("live", { of, count: docs.length }).commit("t1.0");
-      let time = 1;
-      return {
-        stream,
-        change: (...changes) => stream.event("changes", { of, changes }).commit(`t${(time += 1)}.0`),
-      };
-    },
+  const answer = async (...docs) => {
+    const stream = (await server.stream()).opened();
+    const of = stream.tags.q0;
+    stream.event("snapshot", { of, docs }).event("live", { of, count: docs.length }).commit("t1.0");
+    let time = 1;
+    const change = (...changes) => stream.event("changes", { of, changes }).commit(`t${(time += 1)}.0`);
+    return { stream, change };
   };
+  answer.again = async () => (await server.stream()).opened();
+  return { brook, live: brook.live("creatures"), answer };
 }
 
 /** Resolves when a condition holds; it is looked at whenever the query tells something. */
@@ -144,6 +142,38 @@ test("a list in the DOM keeps the nodes of what is unchanged", async (t) => {
   assert.deepEqual(renders, [1, 2, 3, 3]);
   assert.equal(two.parentNode, null);
   stop();
+});
+
+test("a TanStack collection has the documents, joins them, and keeps an optimistic one until it is there", async (t) => {
+  const { brook, live, answer } = await pond(t);
+  const collection = createCollection(
+    brookCollectionOptions({ live, id: "creatures", onInsert: () => brook.reached("t9.0") }),
+  );
+  const newts = createLiveQueryCollection((query) =>
+    query.from({ creature: collection }).where(({ creature }) => eq(creature.type, "newt")),
+  );
+  const ready = newts.preload();
+  const { stream, change } = await answer(doc(1, "newt"), doc(2, "otter"));
+  await ready;
+  const shown = () => newts.toArray.map(({ _id }) => _id).sort();
+  assert.deepEqual(shown(), [1]);
+  change({ op: "upsert", id: 2, doc: doc(2, "newt") }, { op: "upsert", id: 3, doc: doc(3, "newt") });
+  await when(live, () => shown().length === 3);
+  change({ op: "remove", id: 1 }, { op: "remove", id: 99 });
+  await when(live, () => shown().length === 2);
+  const written = collection.insert(doc(4, "newt"));
+  const seen = [shown()];
+  const watching = newts.subscribeChanges(() => seen.push(shown()));
+  assert.deepEqual(seen, [[2, 3, 4]]);
+  // The position that is waited for comes on a new connection, with the document.
+  await stream.left;
+  const next = await answer.again();
+  next.event("changes", { of: next.tags.q0, changes: [{ op: "upsert", id: 4, doc: doc(4, "newt") }] }).commit("t9.0");
+  await written.isPersisted.promise;
+  await when(live, () => live.documents.length === 3);
+  assert.ok(seen.every((ids) => ids.includes(4)), "it was gone in between");
+  watching.unsubscribe();
+  await Promise.all([newts.cleanup(), collection.cleanup()]);
 });
 
 test("the package has the connection and its errors, too", async (t) => {
