@@ -289,7 +289,7 @@ class Link {
     const { stream, ...wanted } = { ...query.wanted, ...more };
     const url = new URL(`stream/${encodeURIComponent(stream)}`, this.#base);
     for (const [name, value] of Object.entries(wanted)) {
-      for (const one of [value].flat()) if (one) url.searchParams.append(name, written(one));
+      for (const one of [value].flat()) if (one || one === 0) url.searchParams.append(name, written(one));
     }
     const headers = position && query.isHeld() ? { "Last-Event-ID": position } : {};
     return { url, headers };
@@ -303,7 +303,8 @@ class Link {
       for (const [name, tag] of told) {
         this.#tagged.set(tag, [...(this.#tagged.get(tag) ?? []), this.#named[name]]);
       }
-      if (told.length === this.queries.size) this.#asked = this.#present;
+      const named = new Set(told.map(([name]) => this.#named[name]));
+      if ([...this.queries].every((query) => named.has(query))) this.#asked = this.#present;
     } else {
       this.#held += data.length;
       if (this.#held > LONGEST_BLOCK) throw tooLarge();
@@ -419,9 +420,10 @@ class Query extends EventTarget {
   #linger() {
     this.#timer = setTimeout(() => {
       this.#home.drop?.();
-      this.link?.remove(this);
-      this.end(null);
       this.forget();
+      if (!this.link) return;
+      this.link.remove(this);
+      this.end(null);
     }, LINGER_MS);
     this.#timer.unref?.(); // nothing to keep Node running for
   }

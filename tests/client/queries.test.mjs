@@ -217,10 +217,15 @@ test("the last subscriber takes the stream along, after a moment in which anothe
 test("a refused query ends with the server's code, and may be asked for again", async (t) => {
   const { server, brook } = await brookFor(t);
   const live = brook.live("creatures", { filter: { $where: "1" } });
-  live.subscribe(() => {});
+  const stop = live.subscribe(() => {});
   (await server.stream()).refuse(400, { code: "invalid-filter", detail: "unknown operator $where at filter" });
   await until(live, () => live.state === "ended");
   assert.deepEqual([live.error.code, live.why, brook.state], ["invalid-filter", "unknown operator $where at filter", "ended"]);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  stop();
+  t.mock.timers.runAll();
+  t.mock.timers.reset();
+  assert.equal(live.state, "ended", "the error is there when nobody listens any more");
   live.subscribe(() => {});
   await server.stream();
   assert.equal(live.state, "connecting");
