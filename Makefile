@@ -57,6 +57,7 @@ check: $(VENV)/.dev  ## Lint, format and types
 	ruff check .
 	ruff format --check .
 	mypy
+	tests/node_modules/.bin/tsc --project tests/client
 
 bench: $(VENV)/.dev  ## Measure this server beside the C floor
 	$(PYTHON) -m bench.run

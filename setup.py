@@ -40,7 +40,7 @@ setup(
     python_requires=">=3.11",
     # Every folder of a room with an `__init__.py`, however deep: a list by hand would forget the next one.
     packages=[*find_packages(include=["brook*", "handlers*", "sources*"]), "static"],
-    package_data={"static": ["*.html", "*.js", "*.css", "*.svg"]},
+    package_data={"static": ["*.html", "*.js", "*.css", "*.svg", "*.ts"]},
     py_modules=["server"],
     install_requires=["click>=8.1", "motor>=3.7,<4", "orjson>=3.10", "pymongo>=4.9,<5", "tornado>=6.4"],
     extras_require={

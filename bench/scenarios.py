@@ -235,7 +235,7 @@ def id_of_next(port: int, database: Database) -> str:
         while b"retry:" not in text:
             text += client.recv(65536)
         database.write(range(1, 2))
-        while not (found := re.search(rb"id: (\w+)\ndata: .*\n\n", text)):
+        while not (found := re.search(rb"id: (\S+)\ndata: .*\n\n", text)):
             text += client.recv(65536)
     return found[1].decode()
 

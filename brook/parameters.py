@@ -16,7 +16,9 @@ from brook.query import Fields, Filter, Key, index_keys
 from brook.query.literals import HEX_24, LONG, UUID_FORM
 from brook.subscription import OPERATIONS, Format, Mode, Subscription, Types
 
-PARAMETERS = ("ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints", "mode")
+PARAMETERS = (
+    "ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints", "mode", "progress"
+)  # fmt: skip
 REPEATABLE = ("ns", "id")
 
 # Parameters that describe single changes; live mode has none.
@@ -74,6 +76,7 @@ def subscription(
         format=format,
         types=_choice(Types, one.get("types", Types.JSON), "types"),
         before=before,
+        progress=_progress(one),
         checkpoints=_flag(one, "checkpoints", default=True),
     )
 
@@ -91,8 +94,16 @@ def _live(namespaces: Namespaces, stream: str | None, mode: Mode, one: Mapping[s
         fields=Fields.parse(one["fields"]) if "fields" in one else None,
         types=_choice(Types, one.get("types", Types.JSON), "types"),
         mode=mode,
+        progress=_progress(one),
         checkpoints=_flag(one, "checkpoints", default=True),
     )
+
+
+def _progress(one: Mapping[str, str]) -> bool:
+    progress = _flag(one, "progress", default=False)
+    if progress and not _flag(one, "checkpoints", default=True):
+        raise InvalidParameter("progress=1 sends checkpoints, and checkpoints=0 forbids them")
+    return progress
 
 
 def _namespaces(known: Namespaces, stream: str | None, names: Sequence[str]) -> frozenset[str] | None:

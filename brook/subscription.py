@@ -54,6 +54,8 @@ class Subscription:
     types: Types = Types.JSON
     before: bool = False
     mode: Mode = Mode.CHANGES
+    progress: bool = False
+    """True if the client is sent its position each second while the log moves."""
     checkpoints: bool = True
     """True if the client may be sent blocks without data."""
 

@@ -1,6 +1,6 @@
 /** The page: a list of the events of the stream, and the state of the connection. */
 
-import { Brook } from "./brook.js";
+import { EventStream } from "./brook-stream.js";
 import { refuse, setUp, streamOf } from "./form.js";
 
 // Limits of the list: events that a person may still scroll through, and text that a phone can lay out.
@@ -26,6 +26,7 @@ const COUNTED = {
 const STATES = {
   connecting: "Connecting",
   live: "Live",
+  interrupted: "Interrupted",
   reconnecting: "Reconnecting",
   ended: "Ended",
 };
@@ -33,7 +34,7 @@ const STATES = {
 const RESETS = {
   "history-lost": () => "Changes were missed: the log no longer reaches back to the last event of this page.",
   "invalid-id": () => "The server does not know the last event id of this page.",
-  "position-unknown": () => "The connection was lost before the first event id arrived; changes may be missing.",
+  "position-unknown": () => "The connection was lost before the first id arrived; changes may be missing.",
   "collection-dropped": (ns) => `The collection ${ns} was dropped.`,
   "collection-renamed": (ns) => `The collection ${ns} was renamed.`,
   "database-dropped": (ns) => `The database ${ns} was dropped.`,
@@ -52,8 +53,7 @@ let drawing = false;
 let paused = false;
 let unannounced = 0;
 
-let brook = null;
-let listening = new AbortController();
+let stream = null;
 
 setUp(connect);
 // The page passes its own query, such as /?since=..., to the stream.
@@ -62,17 +62,16 @@ $("pause").addEventListener("click", () => pauseOrGoOn(!paused));
 
 /** Follow a stream instead of the previous one, and clear the previous events. */
 function connect(url) {
-  listening.abort();
-  listening = new AbortController();
-  const { signal } = listening;
-  brook?.close();
+  stream?.close();
   clear();
-  brook = new Brook(url);
-  for (const kind of Object.keys(COUNTED)) {
-    const text = kind === "reset" ? resetText : (data) => data;
-    brook.addEventListener(kind, (event) => take(kind, text(event.data)), { signal });
-  }
-  brook.addEventListener("statechange", showState, { signal });
+  const since = url.searchParams.get("since");
+  url.searchParams.delete("since");
+  stream = new EventStream(url.href, {
+    since,
+    onEvent: ({ type, data }) => take(type, type === "reset" ? resetText(data) : data),
+    onPosition: draw,
+    onState: showState,
+  });
   showState();
 }
 
@@ -86,6 +85,7 @@ function clear() {
 
 /** Queue an event. The next animation frame draws all queued events at once. */
 function take(kind, text) {
+  if (!Object.hasOwn(COUNTED, kind)) return;
   counts[COUNTED[kind]] += 1;
   pending.push({ kind, text, time: new Date() });
   if (pending.length > KEPT) pending.shift();
@@ -100,8 +100,8 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     for (const kind of Object.keys(counts)) $(`${kind}-count`).textContent = counts[kind];
-    $("last-id").textContent = $("last-id").title = brook?.lastId || "none";
-    $("last-id-hint").hidden = !brook?.lastId;
+    $("last-id").textContent = $("last-id").title = stream?.position || "none";
+    $("last-id-hint").hidden = !stream?.position;
     if (paused) {
       $("pause").textContent = heldBack ? `Resume (${heldBack} new)` : "Resume";
     } else {
@@ -155,11 +155,12 @@ function resetText(data) {
 }
 
 function showState() {
-  document.documentElement.dataset.state = brook.state;
-  $("state").textContent = STATES[brook.state];
-  const isRefused = brook.state === "ended";
-  $("why").textContent = isRefused ? "" : brook.why;
-  refuse(isRefused ? brook.why : "");
+  if (stream.error?.code === "closed") return; // another one follows
+  document.documentElement.dataset.state = stream.state;
+  $("state").textContent = STATES[stream.state];
+  const isRefused = stream.state === "ended";
+  $("why").textContent = isRefused ? "" : stream.why;
+  refuse(isRefused ? stream.why : "");
 }
 
 function pauseOrGoOn(pause) {

@@ -60,11 +60,18 @@ class Fanout:
         self.events += events
         self.seen = key
 
+    def moves(self, checkpoint: Position | None) -> bool:
+        """True if a checkpoint moves every subscriber forward, including one that joined at a later
+        position.
+        """
+        return (
+            checkpoint is not None and checkpoint.key > self.seen and checkpoint.key >= self._highest_joined
+        )
+
     def keep_alive(self, checkpoint: Position | None) -> bytes:
         """The keep-alive for the idle: the checkpoint if it moves them forward, else a comment."""
         frame = sse.KEEP_ALIVE
-        # Never move a subscriber backwards, including one that joined at a later position.
-        if checkpoint is not None and checkpoint.key > self.seen and checkpoint.key >= self._highest_joined:
+        if checkpoint is not None and self.moves(checkpoint):
             frame = sse.checkpoint(checkpoint.id)
             self.seen = checkpoint.key
         self.bytes += len(frame)

@@ -90,6 +90,8 @@ class Keeper:
                 if fanout.sent_at <= due:
                     self._subscribers.keep_alive(group, fanout)
                     sent += len(fanout)
+                else:
+                    self._subscribers.show_progress(group, fanout)
             if sent >= KEEP_ALIVES_PER_TURN:
                 sent = 0
                 await asyncio.sleep(0)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from brook import sse
 from brook.delivery.subscriber import Subscriber
+from brook.errors import ClientError
 from brook.event import Batch, DecodedEvent, Position
 from brook.subscription import Subscription
+
+# Reconnection time after a refusal that will not pass by itself.
+REFUSED_RETRY_MS = 60_000
+
+
+def refusal(error: ClientError) -> bytes:
+    """The farewell to a client whose result set cannot be served."""
+    data = json.dumps({"code": error.code, "detail": str(error)})
+    return sse.farewell("problem", data, REFUSED_RETRY_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ subscriber delays no other.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from brook.delivery.connection import Buffer
 from brook.delivery.fanout import Fanout
 from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
-from brook.delivery.live import LiveSets
+from brook.delivery.live import LiveSets, refusal
 from brook.delivery.statistics import Statistics
 from brook.delivery.subscriber import CloseReason, State, Subscriber
 from brook.delivery.views import ChangeView, View
@@ -29,9 +28,6 @@ from brook.settings import Settings
 from brook.subscription import Subscription
 
 log = logging.getLogger(__name__)
-
-# Reconnection time after a refusal that will not pass by itself.
-REFUSED_RETRY_MS = 60_000
 
 # Number of blocks that a subscriber may read in one turn of the event loop.
 CATCH_UP_BLOCKS = 16
@@ -274,6 +270,11 @@ class SubscriberList:
         frame = fanout.keep_alive(self._checkpoint_for(group.subscription))
         self._send_to_idle(fanout, fanout.framing.wrap(frame))
 
+    def show_progress(self, group: Group, fanout: Fanout) -> None:
+        """Send the checkpoint, if the clients want it and it moves them forward."""
+        if group.subscription.progress and fanout.moves(self._checkpoint_for(group.subscription)):
+            self.keep_alive(group, fanout)
+
     def _fan_out(self, group: Group, frames: Sequence[bytes], key: str) -> None:
         body = b"".join(frames)
         for fanout in list(group.fanouts.values()):
@@ -352,17 +353,12 @@ class SubscriberList:
     def _go_on(self, subscriber: Subscriber) -> None:
         """Send a subscriber more of its snapshot, for which it has waited."""
         if subscriber.state is State.REPLAYING:
-            subscriber.catch_up()
-            if not subscriber.waiting:
-                self._read_on(subscriber)
+            self.take_back(subscriber)
 
     def _cannot_serve(self, subscriber: Subscriber, error: Exception) -> None:
         """End a stream whose result set cannot be read."""
         if isinstance(error, ClientError):
-            data = json.dumps({"code": error.code, "detail": str(error)})
-            self._say_farewell(
-                subscriber, CloseReason.REFUSED, sse.farewell("problem", data, REFUSED_RETRY_MS)
-            )
+            self._say_farewell(subscriber, CloseReason.REFUSED, refusal(error))
         else:
             self.cut(subscriber, CloseReason.REPLAY_FAILED)
 

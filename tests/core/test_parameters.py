@@ -46,6 +46,7 @@ REFUSED = {
     "mode=live": ["one collection", "/stream/{collection}"],
     "mode=live&ops=insert": ["ops", "mode=changes"],
     "mode=live&ns=creatures": ["ns", "mode=changes"],
+    "progress=1&checkpoints=0": ["progress", "checkpoints=0"],
     "mode=count&fields=a": ["fields", "mode=count"],
     "filter={}&filter={}": ["'filter'", "2 times"],
     "fields=a&fields=b": ["'fields'", "2 times"],

@@ -49,9 +49,9 @@ class Command:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def until(self, pattern: str) -> re.Match[str]:
+    def until(self, pattern: str, seconds: float = SECONDS) -> re.Match[str]:
         """Wait until what it has said begins like this."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + seconds
         with self._changed:
             while not (match := re.match(pattern, self.said)):
                 left = deadline - time.monotonic()
