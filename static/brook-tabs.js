@@ -222,7 +222,7 @@ export class TabStream {
   }
 }
 
-/** What the leading tab does for all of them. */
+/** The work of the leading tab for all of them. */
 class Leader {
   #id;
   #name;
@@ -280,7 +280,7 @@ class Leader {
     else this.#wants.get(tab).isAsked = before.isAsked;
   }
 
-  /** Whether another tab must not be told again what a tab that is behind has missed. */
+  /** True if another tab must not be told again the changes that a tab behind it has missed. */
   #hasChanges(tab) {
     const others = [...this.#wants].filter(([other]) => other !== tab);
     return others.some(([, { wanted }]) => [...wanted.values()].some(({ mode }) => !mode));
@@ -295,7 +295,7 @@ class Leader {
     if (this.#stream) this.#say({ ...this.#state(), to: tab });
   }
 
-  /** Whether the tabs together want something else than the server was asked for. */
+  /** True if the tabs together want something else than the server was asked for. */
   #isOther() {
     const asked = (merged) => JSON.stringify(merged.map(([key, { progress }]) => [key, progress]));
     return asked(this.#merged()) !== asked(this.#asked);
@@ -330,7 +330,7 @@ class Leader {
     });
   }
 
-  /** What all tabs want: each once, with its key, in an order that is always the same. */
+  /** The queries of all tabs: each once, with its key, in an order that is always the same. */
   #merged() {
     const merged = new Map();
     for (const { wanted } of this.#wants.values()) {

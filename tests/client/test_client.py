@@ -14,7 +14,7 @@ from tests.support.processes import ROOT
 FOLDER = ROOT / "tests" / "client"
 FILES = sorted(path.name for path in FOLDER.glob("*.test.mjs"))
 
-# What a page loads that shares no connection with other tabs; brook-tabs.js is loaded when it does.
+# The files of a page that shares no connection with other tabs. One that does loads brook-tabs.js, too.
 CORE_BYTES = 6_000
 
 

@@ -61,7 +61,7 @@ def updates(batch: Batch) -> dict[tuple[str, Any], Any]:
 
 
 def find_at(database, name: str, time: resume_token.ClusterTime, ids: list[Any]) -> dict[Any, Any]:
-    """What `find` shows at a cluster time."""
+    """The answer of `find` at a cluster time."""
     db, _, collection = name.partition(".")
     reply = database.client[db].command(
         {
