@@ -19,6 +19,12 @@ class ClientError(BrookError):
     """A request is refused. `code` is the machine-readable name of the problem."""
 
     code = "bad-request"
+    at = ""
+    """The place in the request's body; empty if the whole of it is meant."""
+
+
+class BadRequest(ClientError):
+    """The body of a request is malformed."""
 
 
 class InvalidParameter(ClientError):

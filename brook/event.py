@@ -145,6 +145,9 @@ class Reset(LogEvent, DecodedEvent):
         ns = next(filter(subscription.includes, self.ns), None)
         facts = {"reason": self.reason.value, "ns": ns, "since": self.since}
         known = {name: fact for name, fact in facts.items() if fact is not None}
+        if subscription.tag:
+            data = json.dumps({"of": subscription.tag, **known}, separators=(",", ":"))
+            return sse.frame(data, event="reset")
         reset = sse.CLEAR_ID + sse.frame(json.dumps(known, separators=(",", ":")), event="reset")
         return reset + sse.checkpoint(self.id) if self.id and subscription.checkpoints else reset
 

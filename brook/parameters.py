@@ -10,19 +10,31 @@ from uuid import UUID
 
 from bson import ObjectId
 
+from brook import bundles
+from brook.bundles import BundleRequest
 from brook.errors import InvalidParameter
 from brook.namespaces import Namespaces
-from brook.query import Fields, Filter, Key, index_keys
+from brook.query import Fields, Filter, Key, Sort, index_keys
 from brook.query.literals import HEX_24, LONG, UUID_FORM
 from brook.subscription import OPERATIONS, Format, Mode, Subscription, Types
 
 PARAMETERS = (
-    "ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints", "mode", "progress"
+    "ns", "filter", "id", "fields", "ops", "format", "types", "before", "checkpoints",
+    "mode", "sort", "limit", "every", "progress",
 )  # fmt: skip
 REPEATABLE = ("ns", "id")
 
 # Parameters that describe single changes; live mode has none.
 CHANGES_ONLY = ("ns", "id", "ops", "format", "before")
+
+# Parameters that describe a result set.
+LIVE_ONLY = ("sort", "limit", "every")
+
+# The longest window: a client draws it, and the server keeps its documents.
+MAX_LIMIT = 1000
+
+# The paces of live mode, in milliseconds.
+EVERY = range(100, 60_001)
 
 # Maximum number of values of a repeatable parameter. Each value costs a look-up for each change.
 MAX_REPEATED = 200
@@ -41,6 +53,9 @@ class CollectionStreams:
 
     def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
         return subscription(self._namespaces, stream, parameters)
+
+    def bundle(self, body: bytes) -> BundleRequest:
+        return bundles.parse(body, self.subscription)
 
 
 def subscription(
@@ -62,6 +77,9 @@ def subscription(
     mode = _choice(Mode, one.get("mode", Mode.CHANGES), "mode")
     if mode is not Mode.CHANGES:
         return _live(namespaces, stream, mode, one)
+    for name in LIVE_ONLY:
+        if name in one:
+            raise InvalidParameter(f"{name} works only with mode=live; mode=changes sends each change")
     wanted = _namespaces(namespaces, stream, parameters.get("ns", ()))
     format = _format(one.get("format"), several="ns" in parameters)
     before = _flag(one, "before", default=False)
@@ -86,14 +104,20 @@ def _live(namespaces: Namespaces, stream: str | None, mode: Mode, one: Mapping[s
     for name in CHANGES_ONLY:
         if name in one:
             raise InvalidParameter(f"{name} works only with mode=changes; a result set has no single changes")
-    if mode is Mode.COUNT and "fields" in one:
-        raise InvalidParameter("fields does not work with mode=count, which shows no documents")
+    for name in ("fields", "sort", "limit"):
+        if mode is Mode.COUNT and name in one:
+            raise InvalidParameter(f"{name} does not work with mode=count, which shows no documents")
+    if "limit" in one and "sort" not in one:
+        raise InvalidParameter("limit needs sort: without an order there are no first documents")
     return Subscription(
         namespaces=frozenset({namespaces.one(stream)}),
         filter=_filter(one["filter"]) if "filter" in one else None,
         fields=Fields.parse(one["fields"]) if "fields" in one else None,
         types=_choice(Types, one.get("types", Types.JSON), "types"),
         mode=mode,
+        sort=Sort.parse(one["sort"]) if "sort" in one else None,
+        limit=_number(one, "limit", range(1, MAX_LIMIT + 1)),
+        every_ms=_number(one, "every", EVERY),
         progress=_progress(one),
         checkpoints=_flag(one, "checkpoints", default=True),
     )
@@ -163,6 +187,17 @@ def _choice(kind: type[Choice], text: str, name: str) -> Choice:
         return kind(text)
     except ValueError:
         raise InvalidParameter(f"{name} is one of {', '.join(kind)}, got {text[:50]!r}") from None
+
+
+def _number(one: Mapping[str, str], name: str, allowed: range) -> int:
+    """Return a whole number; 0 if it is not given."""
+    text = one.get(name)
+    if text is None:
+        return 0
+    if not _WHOLE_NUMBER.fullmatch(text) or int(text) not in allowed:
+        bounds = f"{allowed[0]:,} to {allowed[-1]:,}"
+        raise InvalidParameter(f"{name} is a whole number from {bounds}, got {text[:50]!r}")
+    return int(text)
 
 
 def _flag(one: Mapping[str, str], name: str, *, default: bool) -> bool:

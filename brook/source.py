@@ -39,10 +39,13 @@ class Source(abc.ABC):
         """
         return batch
 
-    async def snapshot(self, namespace: str, query: bytes, at: Position) -> AsyncGenerator[Sequence[bytes]]:
+    async def snapshot(
+        self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0
+    ) -> AsyncGenerator[Sequence[bytes]]:
         """The documents that match a query (BSON) at a position, as BSON, in parts.
 
-        Raises SnapshotUnavailable if the collection cannot be read at this position, or not at all.
+        With `sort` (BSON) in this order; with `limit` the first so many. Raises SnapshotUnavailable if the
+        collection cannot be read at this position, or not at all; ClientError if the query is refused.
         """
         raise SnapshotUnavailable(f"this source has no documents of {namespace}")
         yield ()  # makes this a generator

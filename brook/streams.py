@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from brook.bundles import BundleRequest
 from brook.errors import InvalidParameter, UnknownStream
 from brook.subscription import Subscription
 
@@ -19,6 +20,9 @@ class Streams(Protocol):
 
         Raises ClientError for a stream or a parameter that does not exist.
         """
+
+    def bundle(self, body: bytes) -> BundleRequest:
+        """Return the bundle for the body of `POST /stream`. Raises ClientError."""
 
 
 class SingleStream:
@@ -34,3 +38,6 @@ class SingleStream:
         for name in parameters:
             raise InvalidParameter(f"unknown parameter {name[:50]!r}; the only parameter is: since")
         return Subscription(recipient=next(self._recipients)) if self._private else Subscription()
+
+    def bundle(self, body: bytes) -> BundleRequest:
+        raise UnknownStream("this server has only one stream: GET /stream")

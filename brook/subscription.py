@@ -1,15 +1,15 @@
-"""A client's request as a value: equal requests are equal subscriptions."""
+"""A client's request as a value: equal requests are equal subscriptions, or bundles of them."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:  # the query language imports bson, and the demo must run without it
-    from brook.query import Fields, Filter, Key
+    from brook.query import Fields, Filter, Key, Sort
 
 OPERATIONS = ("insert", "update", "replace", "delete")
 
@@ -54,15 +54,27 @@ class Subscription:
     types: Types = Types.JSON
     before: bool = False
     mode: Mode = Mode.CHANGES
+    sort: Sort | None = None
+    limit: int = 0
+    """The first so many of `sort`; 0 for all."""
+    every_ms: int = 0
+    """Least time between two events of live mode; 0 for one event for each batch."""
     progress: bool = False
     """True if the client is sent its position each second while the log moves."""
     checkpoints: bool = True
     """True if the client may be sent blocks without data."""
+    tag: str = ""
+    """The name of this subscription in bundles; empty for a connection of its own."""
 
     @property
     def is_live(self) -> bool:
         """True if a result set is kept for it."""
         return self.mode is not Mode.CHANGES
+
+    @property
+    def core(self) -> Subscription:
+        """The subscription without what concerns its connection: result sets are shared by it."""
+        return replace(self, tag="", progress=False, checkpoints=True)
 
     @property
     def index(self) -> tuple[str, Collection[Hashable]] | None:
@@ -87,3 +99,34 @@ class Subscription:
         if self.namespaces is None or namespace in self.namespaces:
             return True
         return any(name.startswith(namespace + ".") for name in self.namespaces)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Several subscriptions on one connection, by their tags. Equal bundles share their bytes."""
+
+    parts: tuple[Subscription, ...]
+
+    recipient: ClassVar[int] = 0
+    checkpoints: ClassVar[bool] = True
+    is_live: ClassVar[bool] = True
+    index: ClassVar[None] = None
+
+    @property
+    def progress(self) -> bool:
+        """True if a part asks for it."""
+        return any(part.progress for part in self.parts)
+
+    @property
+    def changes(self) -> Sequence[Subscription]:
+        """The parts that are sent every change."""
+        return [part for part in self.parts if not part.is_live]
+
+    @property
+    def size(self) -> int:
+        """Approximate bytes held. The client decides how many."""
+        return sum(part.size for part in self.parts)
+
+
+Wanted = Subscription | Bundle
+"""The request of one connection."""

@@ -43,13 +43,17 @@ def problem(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
 
 def problem_of(error: ClientError) -> dict[str, Any]:
     """The problem document for a client's error."""
-    return problem(STATUS[error.code], error.code, str(error))
+    document = problem(STATUS[error.code], error.code, str(error))
+    if error.at:
+        document["at"] = error.at
+    return document
 
 
 class ProblemHandler(tornado.web.RequestHandler):
     """Answers errors with problem documents, and preflights with 204."""
 
     allowed_methods = "GET, OPTIONS"
+    cross_origin_methods = "GET, OPTIONS"
 
     def initialize(self, cors: Cors) -> None:
         self._cors = cors
@@ -60,7 +64,7 @@ class ProblemHandler(tornado.web.RequestHandler):
 
     def options(self, *_: str) -> None:
         """Answer a CORS preflight: "may a page of this origin send these headers?"."""
-        self.set_header("Access-Control-Allow-Methods", "GET, OPTIONS")
+        self.set_header("Access-Control-Allow-Methods", self.cross_origin_methods)
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

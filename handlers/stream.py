@@ -1,4 +1,7 @@
-"""`GET /stream` and `/stream/{name}`: read the request, join the list, hand over the socket."""
+"""`GET /stream` and `/stream/{name}`, and `POST /stream` for bundles.
+
+Read the request, join the list, hand over the socket.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,23 @@ import datetime
 import json
 import re
 from functools import partial
+from http import HTTPStatus
 
+import tornado.web
 from tornado.iostream import StreamClosedError
 
 from brook import sse
+from brook.bundles import opened
 from brook.delivery.replay import SINCE_CHARACTERS
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.subscribers import SubscriberList
-from brook.errors import InvalidId, InvalidParameter, Unavailable
+from brook.errors import BadRequest, InvalidId, InvalidParameter, Unavailable
 from brook.event import Position, Reset, ResetReason
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.source import Source
 from brook.streams import Streams
+from brook.subscription import Subscription, Wanted
 from handlers.base import ProblemHandler, problem_of
 from handlers.connection import StreamConnection, close_after, descriptor, take_over
 from handlers.cors import Cors
@@ -32,6 +39,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 class StreamHandler(ProblemHandler):
     """Opens an event stream. It lives for the request only; the subscriber list keeps the socket."""
+
+    allowed_methods = "GET, POST, OPTIONS"
+    cross_origin_methods = "GET, POST, OPTIONS"
 
     def initialize(  # type: ignore[override]
         self,
@@ -67,16 +77,46 @@ class StreamHandler(ProblemHandler):
 
     def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from the position at which the client was cut off."""
+        parameters = self._parameters()
+        since, reset = self._since(parameters.pop("since", ["now"]))
+        self._open(self._streams.subscription(stream, parameters), since, reset)
+
+    def post(self, stream: str | None = None) -> None:
+        """Join the list with several subscriptions."""
+        if stream is not None:
+            raise tornado.web.HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
+        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+            raise BadRequest("POST /stream takes a body with Content-Type: application/json")
+        if self.request.query:
+            raise InvalidParameter("POST /stream takes its parameters in the body")
+        wanted = self._streams.bundle(self.request.body)
+        since = None if wanted.since is None else self._position(wanted.since)
+        frame = sse.frame(opened(wanted.tags), event="opened")
+        self._open(wanted.bundle, since, opened=frame, fresh=wanted.fresh)
+
+    def _open(
+        self,
+        subscription: Wanted,
+        since: Position | None,
+        reset: Reset | None = None,
+        *,
+        opened: bytes = b"",
+        fresh: frozenset[str] = frozenset(),
+    ) -> None:
         try:
-            self.open(stream)
+            self._join(subscription, since, reset, opened, fresh)
         except Unavailable as error:
             self._retry_later(error)
 
-    def open(self, stream: str | None = None) -> None:
-        """Join the list. Raises ClientError for a bad request, before it changes anything."""
-        parameters = self._parameters()
-        since, reset = self._since(parameters.pop("since", ["now"]))
-        subscription = self._streams.subscription(stream, parameters)
+    def _join(
+        self,
+        subscription: Wanted,
+        since: Position | None,
+        reset: Reset | None,
+        opened: bytes,
+        fresh: frozenset[str],
+    ) -> None:
+        """Join the list. Raises Unavailable before it changes anything."""
         self._readiness.check()
         self._descriptors.check(descriptor(self.request))
         try:
@@ -89,8 +129,9 @@ class StreamHandler(ProblemHandler):
             gone=partial(self._subscribers.remove, subscriber),
         )
         try:
-            self._subscribers.add(subscriber, since, reset)
-            self._source.joined(subscription, since)
+            self._subscribers.add(subscriber, since, reset, opened=opened, fresh=fresh)
+            if isinstance(subscription, Subscription):
+                self._source.joined(subscription, since)
         except BaseException:
             # Tornado no longer answers on a detached socket: the client would wait for ever.
             connection.close()

@@ -46,7 +46,7 @@ export class Brook extends EventTarget {
     this.#base = new URL(base, globalThis.document?.baseURI);
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
     const isPage = globalThis.document !== undefined && options.token === undefined;
-    this.#options = { bundle: false, share: isPage, ...options };
+    this.#options = { bundle: true, share: isPage, ...options };
     signal?.addEventListener("abort", () => this.close(), { once: true });
     if (signal?.aborted) this.close();
   }

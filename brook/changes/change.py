@@ -105,6 +105,8 @@ class DecodedChange(DecodedEvent):
         if not data:
             return b""
         # Neither a token nor JSON has a line end in it, so the frame needs no further checks.
+        if subscription.tag:
+            return f'event: {self.operation}\ndata: {{"of":"{subscription.tag}",{data[1:]}\n\n'.encode()
         if subscription.format is Format.ENVELOPE:
             return f"id: {self._id}\nevent: {self.operation}\ndata: {data}\n\n".encode()
         if self.operation == "delete":

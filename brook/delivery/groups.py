@@ -10,18 +10,33 @@ from brook.delivery.fanout import Fanout
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.views import View
 from brook.event import DecodedEvent
-from brook.subscription import Subscription
+from brook.subscription import Bundle, Subscription, Wanted
 
 
 class Group:
-    """The live subscribers of one subscription, by framing, and its view of the log."""
+    """The live subscribers of one subscription or bundle, by framing, and its view of the log.
 
-    __slots__ = ("fanouts", "subscription", "view")
+    A part of bundles has no subscribers of its own, but the groups of these bundles.
+    """
 
-    def __init__(self, subscription: Subscription, view: View) -> None:
+    __slots__ = ("_view", "bundles", "fanouts", "subscription")
+
+    def __init__(self, subscription: Wanted, view: View | None) -> None:
         self.subscription = subscription
-        self.view = view
+        self._view = view
         self.fanouts: dict[Framing, Fanout] = {}
+        self.bundles: dict[Group, None] = {}
+
+    @property
+    def view(self) -> View:
+        """The view of the log. A bundle has none: its parts have."""
+        assert self._view is not None
+        return self._view
+
+    @property
+    def tag(self) -> str:
+        """The name of a part in bundles; empty for all others."""
+        return "" if isinstance(self.subscription, Bundle) else self.subscription.tag
 
     def subscribers(self) -> list[Subscriber]:
         """The subscribers of the group."""
@@ -37,9 +52,11 @@ class Groups:
 
     def __init__(self, view_of: Callable[[Subscription], View]) -> None:
         self._view_of = view_of
-        self._groups: dict[Subscription, Group] = {}
+        self._groups: dict[Wanted, Group] = {}
         self._scanned: dict[int, dict[Group, None]] = {}
         """Groups without an equality, by recipient. Every event is matched against each of them."""
+        self._live: dict[Subscription, dict[Group, None]] = {}
+        """Groups of live mode, by the subscription of their result set."""
         self._indexed: dict[str, dict[Hashable, dict[Group, None]]] = {}
         """Groups with an equality, by path and value."""
 
@@ -58,35 +75,17 @@ class Groups:
         scanned = sum(map(len, self._scanned.values()))
         return scanned + sum(len(groups) for values in self._indexed.values() for groups in values.values())
 
-    def get(self, subscription: Subscription) -> Group | None:
-        """The group of a subscription; None if it has no live subscriber."""
-        return self._groups.get(subscription)
+    def of_result_set(self, subscription: Subscription) -> list[Group]:
+        """The groups that show a result set: alone, or as a part of bundles."""
+        return list(self._live.get(subscription, ()))
 
     def fanout_of(self, subscriber: Subscriber) -> Fanout:
         """The fan-out of a live subscriber."""
         return self._groups[subscriber.subscription].fanouts[subscriber.connection.framing]
 
-    def deliveries(
-        self, recipient: int, events: Sequence[DecodedEvent]
-    ) -> Iterator[tuple[Group, list[bytes]]]:
-        """The frames of a batch for each group that it concerns, rendered once per group.
-
-        Each group is rendered in its turn: the frames of thousands of groups together would be thousands
-        of times the batch.
-        """
-        for group, candidates in self._candidates(recipient, events).items():
-            # The caller may await between two groups, and every subscriber of this group may have left.
-            if group.fanouts and (frames := group.view.frames(candidates)):
-                yield group, frames
-
     def join(self, subscriber: Subscriber, now: float) -> None:
         """Add a live subscriber."""
-        subscription = subscriber.subscription
-        group = self._groups.get(subscription)
-        if group is None:
-            group = self._groups[subscription] = Group(subscription, self._view_of(subscription))
-            for place in self._places(subscription):
-                place[group] = None
+        group = self._open(subscriber.subscription)
         framing = subscriber.connection.framing
         fanout = group.fanouts.get(framing)
         if fanout is None:
@@ -103,7 +102,7 @@ class Groups:
         if not group.fanouts:
             self._forget(group)
 
-    def _candidates(
+    def concerned(
         self, recipient: int, events: Sequence[DecodedEvent]
     ) -> dict[Group, Sequence[DecodedEvent]]:
         """The events that may concern each group. Groups that are scanned share the batch itself."""
@@ -126,13 +125,26 @@ class Groups:
                 found.update(by_value.get(value, {}))
         return found
 
-    def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
-        """The dicts that hold a group: one for each value of its equality, or one in `_scanned`.
+    def _open(self, subscription: Wanted) -> Group:
+        """The group of a subscription, and for a bundle those of its parts."""
+        group = self._groups.get(subscription)
+        if group is not None:
+            return group
+        if isinstance(subscription, Bundle):
+            group = Group(subscription, None)
+            for part in subscription.parts:
+                self._open(part).bundles[group] = None
+        else:
+            group = Group(subscription, self._view_of(subscription))
+            for place in self._places(subscription):
+                place[group] = None
+        self._groups[subscription] = group
+        return group
 
-        None for a result set, which has an index of its own.
-        """
+    def _places(self, subscription: Subscription) -> list[dict[Group, None]]:
+        """The dicts that hold a group: one for each value of its equality, or one of the others."""
         if subscription.is_live:
-            return []
+            return [self._live.setdefault(subscription.core, {})]
         if subscription.index is None:
             return [self._scanned.setdefault(subscription.recipient, {})]
         path, values = subscription.index
@@ -143,11 +155,18 @@ class Groups:
         """Remove a group, and every dict that it leaves empty: clients choose the values."""
         subscription = group.subscription
         del self._groups[subscription]
+        if isinstance(subscription, Bundle):
+            for part in subscription.parts:
+                of_part = self._groups[part]
+                del of_part.bundles[group]
+                if not of_part.bundles:
+                    self._forget(of_part)
+            return
         for place in self._places(subscription):
             del place[group]
         if subscription.is_live:
-            return
-        if subscription.index is None:
+            _prune(self._live, [subscription.core])
+        elif subscription.index is None:
             _prune(self._scanned, [subscription.recipient])
         else:
             path, values = subscription.index

@@ -1,4 +1,4 @@
-"""The protocol between the subscriber list and the result sets of live mode."""
+"""The protocol between the subscriber list and live mode: result sets and bundles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from brook import sse
 from brook.delivery.subscriber import Subscriber
 from brook.errors import ClientError
-from brook.event import Batch, DecodedEvent, Position
+from brook.event import Batch, DecodedEvent, Position, Reset
 from brook.subscription import Subscription
 
 # Reconnection time after a refusal that will not pass by itself.
@@ -28,37 +28,80 @@ class Step:
     """The next bytes for a client that is not live yet."""
 
     data: bytes | None
-    """None if the client has to wait; the result sets call back when there is more."""
+    """None if the client has to wait; the reader calls back when there is more."""
     position: Position | None = None
     """The position up to which the client has everything now. It goes live; None if there is more to send."""
+    behind: bool = False
+    """True if changes are missing that only a replay of the log has."""
 
 
-class LiveSets(Protocol):
-    """The result sets. `ResultSets` in `brook/live` implements it. No method awaits."""
+class Reader(Protocol):
+    """Makes the bytes that one client needs before it is live. No method awaits."""
 
-    def attach(
-        self,
-        checkpoint: Callable[[], Position | None],
-        ready: Callable[[Subscriber], None],
-        failed: Callable[[Subscriber, Exception], None],
-    ) -> None:
-        """Set the callbacks: the list's checkpoint; a client that can be sent more; one that cannot be
-        served.
-        """
+    def next(self) -> Step:
+        """The next step."""
 
-    def next(self, subscriber: Subscriber) -> Step:
-        """The next step of a client that is not live yet."""
+    def start_over(self, broken: Sequence[Subscription]) -> None:
+        """Begin with new snapshots of some result sets. The client was live until now."""
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """Forget a client that has left the list."""
+    def reset(self, reset: Reset) -> None:
+        """Go on after a gap in the log."""
 
-    def publish(
-        self, batch: Batch, decoded: Sequence[DecodedEvent]
-    ) -> Iterator[tuple[Subscription, bytes, Position]]:
-        """Apply a batch. Yields each subscription with a frame for its live clients.
+    def replayed(self, end: Position, size: int) -> bytes:
+        """The bytes to follow a part of a replay, of a size, which leads to a position."""
 
-        An empty frame means that its clients need a new snapshot.
-        """
+    def close(self) -> None:
+        """Forget the client."""
+
+
+class Update(Protocol):
+    """The outcome of a batch for the clients of one result set."""
+
+    @property
+    def subscription(self) -> Subscription:
+        """The subscription of the result set."""
+
+    @property
+    def position(self) -> Position:
+        """The end of the batch."""
+
+    def frame(self, tag: str = "") -> bytes:
+        """The event, alone or for a bundle. Empty if the clients need a new snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The subscriber list, as live mode sees it."""
+
+    checkpoint: Callable[[], Position | None]
+    """The list's checkpoint."""
+    ready: Callable[[Subscriber], None]
+    """A client that waited can be sent more."""
+    failed: Callable[[Subscriber, Exception], None]
+    """A client cannot be served."""
+    late: Callable[[Callable[[], Update | None]], None]
+    """Make an update that has waited for its pace, and send it."""
+
+
+class LiveMode(Protocol):
+    """The result sets, and the readers of clients. `ResultSets` in `brook/live` implements it. No method
+    awaits.
+    """
+
+    def attach(self, list: Callbacks) -> None:
+        """Set the callbacks."""
+
+    def reader(self, subscriber: Subscriber, since: Position | None, fresh: frozenset[str]) -> Reader:
+        """The reader for a client that joins. The parts of a bundle with a `fresh` tag begin now."""
+
+    def publish(self, batch: Batch, decoded: Sequence[DecodedEvent]) -> Iterator[Update | None]:
+        """Apply a batch. None if a result set has nothing to say about it."""
+
+    def commit(self, position: Position) -> bytes:
+        """The end of what a batch has brought to a bundle."""
+
+    def end(self, batch: Batch) -> Position | None:
+        """The position that a batch leads to."""
 
     def expire(self) -> None:
         """Drop the sets that have had no client for a while."""

@@ -214,7 +214,7 @@ class Replayer:
         if end is None:
             return
         keys = [event.key for event in batch.events]
-        following: dict[Subscription, dict[int, list[Subscriber]]] = {}
+        following: dict[tuple[Subscription, ...], dict[int, list[Subscriber]]] = {}
         for subscriber in self._replaying(subscribers):
             position = _position(subscriber)
             first = _first_after(batch, keys, position)
@@ -226,23 +226,25 @@ class Replayer:
                 self._give_back(subscriber, _reset(ResetReason.INVALID_ID, position))
                 continue
             subscriber.advance(end)
-            following.setdefault(subscriber.subscription, {}).setdefault(first, []).append(subscriber)
+            following.setdefault(subscriber.replayed, {}).setdefault(first, []).append(subscriber)
         decoded = [event.decode() for event in batch.events]
         large = sum(event.size for event in batch.events) > LARGE_BATCH_BYTES
         # One subscription at a time: the frames of all together can be many times the batch.
-        for subscription, by_first in following.items():
+        for subscriptions, by_first in following.items():
             if large:
                 await asyncio.sleep(0)
-            frames = [event.frame(subscription) for event in decoded]
+            frames = [b"".join(event.frame(each) for each in subscriptions) for event in decoded]
             for first, alike in by_first.items():
-                self._send(alike, frames[first:])
+                self._send(alike, frames[first:], end)
 
-    def _send(self, subscribers: Iterable[Subscriber], frames: list[bytes]) -> None:
+    def _send(self, subscribers: Iterable[Subscriber], frames: list[bytes], end: Position) -> None:
         data = b"".join(frames)
         count = sum(map(bool, frames))
         for subscriber in self._replaying(subscribers):
             subscriber.count(count, 0)
-            self._taken[subscriber].send(subscriber, data)
+            reader = subscriber.reader
+            more = b"" if reader is None or not data else reader.replayed(end, len(data))
+            self._taken[subscriber].send(subscriber, data + more)
 
     def _end(self, batch: Batch) -> Position | None:
         """The end of a batch: its last event, or its checkpoint.

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 import enum
 import time
+from typing import TYPE_CHECKING
 
 from brook.delivery.connection import Buffer, Connection
 from brook.event import Position
-from brook.subscription import Subscription
+from brook.subscription import Bundle, Subscription, Wanted
+
+if TYPE_CHECKING:  # the protocol of the readers speaks of subscribers
+    from brook.delivery.live import Reader
 
 # Size of one write from the queue. Each completed write counts as progress, so a client that takes a large
 # document slowly does not count as stuck.
@@ -71,6 +75,8 @@ class Subscriber:
         "position",
         "progress_at",
         "queued_bytes",
+        "reader",
+        "replayed",
         "resumed",
         "seen",
         "sent_at",
@@ -79,12 +85,16 @@ class Subscriber:
         "waiting",
     )
 
-    def __init__(self, subscription: Subscription, connection: Connection, queue_max_bytes: int) -> None:
+    def __init__(self, subscription: Wanted, connection: Connection, queue_max_bytes: int) -> None:
         self.subscription = subscription
         self.connection = connection
         self.state = State.CATCHING_UP
         self.joined = time.monotonic()
         self.resumed = False
+        self.replayed: tuple[Subscription, ...] = () if isinstance(subscription, Bundle) else (subscription,)
+        """The subscriptions of which a replay of the log sends the changes."""
+        self.reader: Reader | None = None
+        """Makes what a client of live mode is sent before it is live; None for changes alone."""
         self.close_reason = CloseReason.CLIENT_LEFT
         self.position: Position | None = None
         """Position up to which every event was offered. None while the subscriber is live."""
@@ -101,6 +111,12 @@ class Subscriber:
         self.bytes = 0
         self._queue: list[Buffer] = []
         self._queue_max_bytes = queue_max_bytes
+
+    @property
+    def alone(self) -> Subscription:
+        """The subscription of a client that has only one."""
+        assert not isinstance(self.subscription, Bundle)
+        return self.subscription
 
     @property
     def over_bound(self) -> bool:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from brook import sse
+from brook.delivery.bundles import Delivery, Gathering
 from brook.delivery.catch_up import CatchUp, Observer
-from brook.delivery.connection import Buffer
-from brook.delivery.fanout import Fanout
 from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
-from brook.delivery.live import LiveSets, refusal
+from brook.delivery.live import Callbacks, LiveMode, Reader, Update, refusal
+from brook.delivery.sender import Sender
 from brook.delivery.statistics import Statistics
 from brook.delivery.subscriber import CloseReason, State, Subscriber
 from brook.delivery.views import ChangeView, View
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 CATCH_UP_BLOCKS = 16
 
 
-class SubscriberList:
+class SubscriberList(Sender):
     """The list of active connections, and the only way to them."""
 
     def __init__(
@@ -42,24 +42,19 @@ class SubscriberList:
         history: History,
         catch_up: CatchUp,
         observers: Sequence[Observer] = (),
-        live: LiveSets | None = None,
+        live: LiveMode | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
+        super().__init__(settings, Groups(self._view_of), clock)
         self._history = history
         self._catch_up = catch_up
         self._observers = tuple(observers)
         self._live = live
         if live is not None:
-            live.attach(lambda: self._checkpoint, self._go_on, self._cannot_serve)
-        self._clock = clock
-        self._groups = Groups(self._view_of)
-        self._all: dict[Subscriber, None] = {}
-        self._checkpoint: Position | None = None
-        self._notice = b""
-        """A frame about the feed for new subscribers; empty if there is none."""
+            checkpoint = lambda: self._checkpoint  # noqa: E731
+            live.attach(Callbacks(checkpoint, self._go_on, self._cannot_serve, self._publish_late))
         self._starting_over: list[Subscriber] = []
-        """Subscribers of result sets that the current batch has broken."""
+        """Subscribers that need new snapshots after the current batch."""
         self._paused: list[Callable[[], None]] | None = None
         """Steps postponed to the end of `publish_in_turns`; None while no such call is running."""
         self.empty = asyncio.Event()
@@ -74,21 +69,25 @@ class SubscriberList:
     def __iter__(self) -> Iterator[Subscriber]:
         return iter(self._all)
 
-    @property
-    def groups(self) -> Sequence[Group]:
-        """A copy of the list of groups with a live subscriber."""
-        return list(self._groups)
-
     def statistics(self) -> Statistics:
         """Count the list. Takes time in proportion to the number of subscribers."""
         return Statistics.of(self._all, self._groups)
 
     # -- coming and going --------------------------------------------------------------------------
 
-    def add(self, subscriber: Subscriber, since: Position | None, reset: Reset | None = None) -> None:
-        """Start a subscriber's stream at `since`, or now; send `reset` first, if given.
+    def add(
+        self,
+        subscriber: Subscriber,
+        since: Position | None,
+        reset: Reset | None = None,
+        *,
+        opened: bytes = b"",
+        fresh: frozenset[str] = frozenset(),
+    ) -> None:
+        """Start a subscriber's stream at `since`, or now; send `opened` first, then `reset`, if given.
 
-        The step from the history to live delivery never awaits: no event is missed or repeated.
+        The parts of a bundle with a `fresh` tag start now. The step from the history to live delivery never
+        awaits: no event is missed or repeated.
         """
         self.empty.clear()
         self._all[subscriber] = None
@@ -96,14 +95,16 @@ class SubscriberList:
             observer.joined(subscriber)
         may_be_empty = subscriber.subscription.checkpoints
         opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
-        if subscriber.subscription.is_live:
-            # A new snapshot says what a reset would.
-            if since is not None:
-                subscriber.resume(since)
+        opening += opened
+        if self._live is not None and subscriber.subscription.is_live:
+            subscriber.resumed = since is not None
+            subscriber.reader = self._live.reader(subscriber, since, fresh)
+            if reset is not None:
+                subscriber.reader.reset(reset)
             self._read_on(subscriber, opening + self._notice)
             return
         if reset is not None:
-            opening += reset.frame(subscriber.subscription)
+            opening += reset.frame(subscriber.alone)
         opening += self._notice
         if since is None or subscriber.subscription.recipient:
             # A source that plays to each client alone handles `since` itself.
@@ -163,8 +164,8 @@ class SubscriberList:
             self._groups.leave(subscriber)
         elif subscriber.state is State.REPLAYING:
             self._catch_up.forget(subscriber)
-        if self._live is not None and subscriber.subscription.is_live:
-            self._live.leave(subscriber)
+        if subscriber.reader is not None:
+            subscriber.reader.close()
 
     def cut(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """Close a connection without a goodbye, and forget its subscriber."""
@@ -220,28 +221,74 @@ class SubscriberList:
         if batch.events and not batch.recipient:
             self._history.append(batch.events)
         decoded = [event.decode() for event in batch.events] if self._groups or self._live else []
-        for group, frames in self._groups.deliveries(batch.recipient, decoded):
-            self._fan_out(group, frames, batch.events[-1].key)
-            yield
-        if self._live:
-            for subscription, frame, position in self._live.publish(batch, decoded):
-                self._publish_live(subscription, frame, position)
+        gathering = Gathering()
+        for group, candidates in self._groups.concerned(batch.recipient, decoded).items():
+            if group.bundles:
+                gathering.add(group, candidates)
+            # The caller may await between two groups, and every subscriber of this group may have left.
+            elif group.fanouts and (frames := group.view.frames(candidates)):
+                self._fan_out(group, frames, batch.events[-1].key)
                 yield
+        if self._live:
+            for update in self._live.publish(batch, decoded):
+                if update is not None:
+                    self._publish_update(update, gathering)
+                yield
+        if gathering and self._live is not None:
+            yield from self._publish_bundles(gathering, self._live, self._live.end(batch))
         if batch.checkpoint is not None:
             self._checkpoint = batch.checkpoint
             self._history.advance(batch.checkpoint)
         self._start_over()
 
-    def _publish_live(self, subscription: Subscription, frame: bytes, position: Position) -> None:
-        group = self._groups.get(subscription)
-        if group is None:
+    def _publish_update(self, update: Update, gathering: Gathering) -> None:
+        """Send a result set's event to the clients that have it alone, and gather it for bundles."""
+        for group in self._groups.of_result_set(update.subscription):
+            if group.bundles:
+                gathering.add(group, update)
+            elif frame := update.frame():
+                self._fan_out(group, [frame], update.position.key)
+            else:
+                self._break(group, [update.subscription])
+
+    def _publish_bundles(
+        self, gathering: Gathering, live: LiveMode, position: Position | None
+    ) -> Iterator[None]:
+        for delivery in gathering.deliveries():
+            if position is not None:
+                self._publish_bundle(delivery, live, position)
+            yield
+
+    def _publish_bundle(self, delivery: Delivery, live: LiveMode, position: Position) -> None:
+        """Send a bundle its part of a batch. If a result set is broken, the commit follows its snapshot."""
+        if not delivery.broken:
+            delivery.frames.append(live.commit(position))
+        if delivery.frames:
+            self._fan_out(delivery.group, delivery.frames, position.key)
+        if delivery.broken:
+            self._break(delivery.group, delivery.broken)
+
+    def _publish_late(self, make: Callable[[], Update | None]) -> None:
+        """Send an update that has waited for its pace."""
+        if self._paused is not None:
+            self._paused.append(partial(self._publish_late, make))
             return
-        if frame:
-            self._fan_out(group, [frame], position.key)
+        update = make()
+        if update is None or self._live is None:
             return
+        gathering = Gathering()
+        self._publish_update(update, gathering)
+        for _ in self._publish_bundles(gathering, self._live, update.position):
+            pass
+        self._start_over()
+
+    def _break(self, group: Group, broken: Sequence[Subscription]) -> None:
+        """Take a group's clients out of live delivery: some of their result sets have to be read anew."""
         for subscriber in group.subscribers():
             self._groups.leave(subscriber)
             subscriber.start_over()
+            assert subscriber.reader is not None
+            subscriber.reader.start_over(broken)
             self._starting_over.append(subscriber)
 
     def _start_over(self) -> None:
@@ -249,52 +296,6 @@ class SubscriberList:
         starting, self._starting_over = self._starting_over, []
         for subscriber in starting:
             self._read_on(subscriber)
-
-    def announce(self, notice: bytes, *, to_newcomers: bool) -> None:
-        """Send a frame about the feed to every subscriber; with `to_newcomers`, also to each later one."""
-        self._notice = notice if to_newcomers else b""
-        for group in self.groups:
-            for fanout in list(group.fanouts.values()):
-                self._send_to_all(fanout, notice)
-        for subscriber in list(self._all):
-            if subscriber.state in (State.CATCHING_UP, State.REPLAYING):
-                self.send(subscriber, notice)
-
-    def send(self, subscriber: Subscriber, data: bytes) -> None:
-        """Write frames to one subscriber, or queue them behind its unsent bytes."""
-        if data and not subscriber.offer(data, self._clock()):
-            self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
-
-    def keep_alive(self, group: Group, fanout: Fanout) -> None:
-        """Send a keep-alive to the idle subscribers of a fan-out. Busy ones have other bytes to be sent."""
-        frame = fanout.keep_alive(self._checkpoint_for(group.subscription))
-        self._send_to_idle(fanout, fanout.framing.wrap(frame))
-
-    def show_progress(self, group: Group, fanout: Fanout) -> None:
-        """Send the checkpoint, if the clients want it and it moves them forward."""
-        if group.subscription.progress and fanout.moves(self._checkpoint_for(group.subscription)):
-            self.keep_alive(group, fanout)
-
-    def _fan_out(self, group: Group, frames: Sequence[bytes], key: str) -> None:
-        body = b"".join(frames)
-        for fanout in list(group.fanouts.values()):
-            fanout.note(len(frames), key)
-            self._send_to_all(fanout, body)
-
-    def _send_to_all(self, fanout: Fanout, body: bytes) -> None:
-        fanout.bytes += len(body)
-        data = fanout.framing.wrap(body)
-        over_bound = fanout.queue(data)
-        self._send_to_idle(fanout, data)
-        for subscriber in over_bound:
-            self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
-
-    def _send_to_idle(self, fanout: Fanout, data: bytes) -> None:
-        now = self._clock()
-        unsent: list[tuple[Subscriber, Buffer]] = fanout.send(data, now)
-        for subscriber, rest in unsent:
-            subscriber.write(rest, now)
-            fanout.refile(subscriber)
 
     # -- catching up -------------------------------------------------------------------------------
 
@@ -305,10 +306,10 @@ class SubscriberList:
         if self._paused is not None:
             self._paused.append(partial(self._read_on, subscriber, data))
             return
-        if self._live is not None and subscriber.subscription.is_live:
-            self._read_live(self._live, subscriber, data)
+        if subscriber.reader is not None:
+            self._read_with(subscriber.reader, subscriber, data)
             return
-        view = self._view_of(subscriber.subscription)
+        view = self._view_of(subscriber.alone)
         for _ in range(CATCH_UP_BLOCKS):
             position = subscriber.position
             if position is None:
@@ -331,12 +332,14 @@ class SubscriberList:
             data = b""
         asyncio.get_running_loop().call_soon(self._read_on, subscriber)
 
-    def _read_live(self, live: LiveSets, subscriber: Subscriber, data: bytes) -> None:
-        """Send `data`, then the snapshot or the missed changes, until the socket is full or all is sent."""
+    def _read_with(self, reader: Reader, subscriber: Subscriber, data: bytes) -> None:
+        """Send `data`, then the snapshots and the missed changes, until the socket is full or all is sent."""
         for _ in range(CATCH_UP_BLOCKS):
-            step = live.next(subscriber)
+            step = reader.next()
             if step.data is None:
                 subscriber.wait_for_replay()
+                if step.behind:
+                    self._catch_up.take(subscriber, self)
                 self.send(subscriber, data)
                 return
             data += step.data
@@ -364,9 +367,11 @@ class SubscriberList:
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
         """Take a subscriber back. It reads on from the history; with a reset it goes live."""
-        if reset is not None:
-            self._go_live(subscriber, reset.frame(subscriber.subscription))
+        if reset is not None and subscriber.reader is None:
+            self._go_live(subscriber, reset.frame(subscriber.alone))
             return
+        if reset is not None and subscriber.reader is not None:
+            subscriber.reader.reset(reset)
         subscriber.catch_up()
         if not subscriber.waiting:
             self._read_on(subscriber)
@@ -387,10 +392,6 @@ class SubscriberList:
             return
         subscriber.go_live()
         self._groups.join(subscriber, self._clock())
-
-    def _checkpoint_for(self, subscription: Subscription) -> Position | None:
-        """The current checkpoint; None for subscriptions that receive none."""
-        return self._checkpoint if subscription.checkpoints and not subscription.recipient else None
 
     def _view_of(self, subscription: Subscription) -> View:
         return ChangeView(subscription, self._history)

@@ -1,8 +1,7 @@
-"""The frames of live mode, and the documents in them. `docs/protocol.md`, "Live", has the shapes."""
+"""The events of live mode, and the documents in them. `docs/protocol.md`, "Live", has the shapes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,6 +15,35 @@ from brook.subscription import Mode, Subscription, Types
 # The digest of a document's text. Two texts have the same with a probability of 5 in 10^20, and then an
 # update is not sent.
 DIGEST_BYTES = 8
+
+
+class Message:
+    """An event for the clients of a result set, who share its bytes.
+
+    Alone on its connection it has an id. In a bundle it has a tag instead, and a `commit` with an id follows.
+    """
+
+    __slots__ = ("_alone", "_bundled", "_event", "_members", "_position")
+
+    def __init__(self, event: str, members: str, position: Position | None = None) -> None:
+        self._event = event
+        self._members = members
+        self._position = position
+        self._alone = self._bundled = b""
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def frame(self, tag: str = "") -> bytes:
+        """The bytes for a connection of its own, or with the tag of a bundle."""
+        if not tag:
+            self._alone = self._alone or self._make("", "" if self._position is None else self._position.id)
+            return self._alone
+        self._bundled = self._bundled or self._make(f'"of":"{tag}",', "")
+        return self._bundled
+
+    def _make(self, of: str, id: str) -> bytes:
+        return sse.frame(f"{{{of}{self._members}}}", event=self._event, id=id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +66,11 @@ class Renderer:
         text: str = self._write(document if self._fields is None else self._fields.of(document))
         return Rendering(text, blake2b(text.encode(), digest_size=DIGEST_BYTES).digest())
 
+    def id(self, id: Any) -> str:
+        """An `_id` alone."""
+        text: str = self._write(id)
+        return text
+
     def upsert(self, why: str, id: Any, text: str) -> str:
         """A change that adds or replaces a document."""
         return f'{{"op":"upsert","why":"{why}","id":{self._write(id)},"doc":{text}}}'
@@ -47,37 +80,35 @@ class Renderer:
         return f'{{"op":"remove","why":"{why}","id":{self._write(id)}}}'
 
 
-def snapshot(texts: Sequence[str]) -> bytes:
+def snapshot(texts: Sequence[str]) -> Message:
     """A part of a snapshot."""
-    return sse.frame(f'{{"docs":[{",".join(texts)}]}}', event="snapshot")
+    return Message("snapshot", f'"docs":[{",".join(texts)}]')
 
 
-def changes(position: Position, texts: Sequence[str]) -> bytes:
+def changes(position: Position, texts: Sequence[str]) -> Message:
     """All changes of one batch."""
-    return sse.frame(f'{{"changes":[{",".join(texts)}]}}', event="changes", id=position.id)
-
-
-def live(
-    position: Position, count: int, *, reason: ResetReason | None = None, resumed: bool = False
-) -> bytes:
-    """The end of a snapshot, or of the missed changes."""
-    facts: dict[str, object] = {"count": count}
-    if resumed:
-        facts["resumed"] = True
-    if reason is not None:
-        facts["reason"] = reason.value
-    return sse.frame(json.dumps(facts, separators=(",", ":")), event="live", id=position.id)
+    return Message("changes", f'"changes":[{",".join(texts)}]', position)
 
 
 def end(
     mode: Mode, position: Position, number: int, *, reason: ResetReason | None = None, resumed: bool = False
-) -> bytes:
-    """The frame after which a client is true: `live`, or `count`."""
+) -> Message:
+    """The event after which a client is true: `live`, or `count`."""
     if mode is Mode.COUNT:
         return count(position, number)
-    return live(position, number, reason=reason, resumed=resumed)
+    members = f'"count":{number}'
+    if resumed:
+        members += ',"resumed":true'
+    if reason is not None:
+        members += f',"reason":"{reason.value}"'
+    return Message("live", members, position)
 
 
-def count(position: Position, number: int) -> bytes:
+def count(position: Position, number: int) -> Message:
     """The number of documents that a subscription holds."""
-    return sse.frame(f'{{"count":{number}}}', event="count", id=position.id)
+    return Message("count", f'"count":{number}', position)
+
+
+def commit(position: Position) -> bytes:
+    """The end of what one batch has brought to a bundle."""
+    return sse.frame("{}", event="commit", id=position.id)

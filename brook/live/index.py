@@ -32,6 +32,7 @@ class Index:
         self._scanned: dict[str, Place] = {}
         self._by_value: dict[tuple[str, str], dict[Hashable, Place]] = {}
         self._by_id: dict[tuple[str, bytes], Place] = {}
+        self._reading: dict[str, Place] = {}
 
     def add(self, indexed: Indexed) -> None:
         """Add a set that holds nothing yet."""
@@ -43,6 +44,7 @@ class Index:
         """Remove a set, and the keys that it holds. Leaves no empty dict: clients choose the values."""
         for key in keys:
             self.release(indexed, key)
+        self.end_reading(indexed)
         del self._all[indexed]
         for place in self._places(indexed):
             del place[indexed]
@@ -66,6 +68,17 @@ class Index:
             holders.pop(indexed, None)
             _prune(self._by_id, [(indexed.namespace, key)])
 
+    def begin_reading(self, indexed: Indexed) -> None:
+        """Find a set for every event of its collection: what it holds is not known yet."""
+        self._reading.setdefault(indexed.namespace, {})[indexed] = None
+
+    def end_reading(self, indexed: Indexed) -> None:
+        """Find a set by what it holds again. Does nothing if it was not being read."""
+        reading = self._reading.get(indexed.namespace, {})
+        if indexed in reading:
+            del reading[indexed]
+            _prune(self._reading, [indexed.namespace])
+
     def find(self, event: DecodedEvent, key: bytes) -> Place:
         """The sets that an event may concern. `key` is the key of its document's `_id`."""
         if isinstance(event, Reset):
@@ -75,6 +88,7 @@ class Index:
             return found
         namespace = event.namespace
         found.update(self._scanned.get(namespace, {}))
+        found.update(self._reading.get(namespace, {}))
         for (of, path), by_value in self._by_value.items():
             if of == namespace:
                 for value in event.keys(path):

@@ -1,4 +1,4 @@
-"""The documents that one live subscription holds, and the frames that keep its clients' copies true."""
+"""The content of one live subscription, and the events that keep its clients' copies true."""
 
 from __future__ import annotations
 
@@ -7,199 +7,244 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bson
-
 from brook.changes.change import DecodedChange
 from brook.event import DecodedEvent, Position, Reset, ResetReason
 from brook.live import frames
+from brook.live.frames import Message
 from brook.live.index import Index
+from brook.live.members import Collected, Key, Members, Touched, key_of
+from brook.live.window import Window
 from brook.subscription import Mode, Subscription
 
-# Frames of the last batches, for clients that come back.
+# Events of the last batches, for clients that come back.
 RECORD_BYTES = 256 * 1024
-RECORD_FRAMES = 1000
+RECORD_BATCHES = 1000
 
-# Changes that wait for the end of the first snapshot. Beyond that, the snapshot begins anew.
+# Changes that wait: for the end of the first snapshot, which then begins anew, or for a slow pace, which is
+# then not kept.
 HELD_BYTES = 8 * 1024 * 1024
 
 # More changes than that are not replayed from the history: a snapshot is shorter.
 MAX_MISSED = 1000
 
 
-Key = bytes
-"""The key of an `_id`."""
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The part of a batch that may concern a result set."""
+
+    first: str
+    """The key of the batch's first event."""
+    position: Position
+    """The end of the batch."""
+    events: Sequence[DecodedEvent]
+
+    @property
+    def size(self) -> int:
+        """Approximate bytes held."""
+        return sum(event.size for event in self.events if isinstance(event, DecodedChange))
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The frame of one batch."""
+    """The outcome of one batch, or of several at a slow pace."""
 
     number: int
+    first: str
     position: Position
-    frame: bytes
+    message: Message | None
 
 
 class ResultSet:
-    """The membership of one live subscription, kept once for all of its clients.
+    """The content of one live subscription, kept once for all of its clients.
 
-    It knows which documents match, not their content: of each member it keeps the key of its `_id`, and a
-    digest of the text that was shown. It is unknown at first, then read once, and then follows each batch.
+    It is unknown at first, then read once, and then follows each batch.
     """
 
     def __init__(self, subscription: Subscription, index: Index) -> None:
         self.subscription = subscription
-        self._index = index
         self.namespace = next(iter(subscription.namespaces or ()))
         self.renderer = frames.Renderer(subscription)
-        self.members: dict[Key, bytes] | None = None
-        """Digests by the key of `_id`; None until the first snapshot is complete."""
+        self.content: Collected | None = None
+        """None until the first snapshot is complete."""
         self.reason: ResetReason | None = None
         """The reason why the set had to be read again."""
         self.reading = False
         """The first snapshot is being read, and batches are held."""
-        self.idle_since: float | None = None
-        """The time at which the last client left; None while there is one."""
-        self._held: list[tuple[Position, Sequence[DecodedEvent]]] = []
+        self.number = 0
+        """Number of batches that have concerned the set, and of times that it became unknown."""
+        self.flushed = float("-inf")
+        """Time of the last event, for a set with a pace of its own."""
+        self._index = index
+        self._held: list[Arrived] = []
         self._held_bytes = 0
         self._record: deque[Recorded] = deque()
         self._record_bytes = 0
         self._record_start: Position | None = None
-        self.frames = 0
-        """Number of frames made so far. It numbers the record."""
+
+    @property
+    def known(self) -> bool:
+        """True once the set has been read, and while it can follow the log."""
+        return self.content is not None
+
+    @property
+    def count(self) -> int:
+        """Number of documents that the clients are shown."""
+        return len(self.content) if self.content is not None else 0
+
+    @property
+    def waiting(self) -> bool:
+        """True if changes wait for the set's pace."""
+        return self.known and bool(self._held)
+
+    def collect(self) -> Collected:
+        """An empty content, for a read."""
+        kind = Members if self.subscription.sort is None else Window
+        return kind(self.subscription, self.renderer)
+
+    def hold(self, key: Key) -> None:
+        """Let the index find the set by a document that it holds."""
+        self._index.hold(self, key)
+
+    def release(self, key: Key) -> None:
+        """Let the index forget a document that the set no longer holds."""
+        self._index.release(self, key)
+
+    def held(self) -> Iterable[Key]:
+        """The keys of the documents that are held."""
+        return self.content.held() if self.content is not None else ()
 
     # -- becoming true -----------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Hold the batches that follow: a snapshot at the present position is being read."""
         self.reading = True
-        self._held = []
-        self._held_bytes = 0
+        self._index.begin_reading(self)
+        self._drop_held()
 
-    def complete(self, at: Position, members: dict[Key, bytes]) -> int:
-        """Take the snapshot for the membership at a position, then apply the batches since.
+    def complete(self, at: Position, content: Collected) -> int:
+        """Take over the content of a snapshot, then apply the batches since.
 
-        Returns the number of frames before the snapshot.
+        Returns the set's number at the snapshot.
         """
-        self.members = members
-        for key in members:
-            self._index.hold(self, key)
+        self.content = content
+        for key in content.held():
+            self.hold(key)
         self._record_start = at
-        self.reading = False
-        before = self.frames
-        held, self._held = self._held, []
-        for position, events in held:
-            self.apply(position, events)
-        return before
+        self._end_reading()
+        self.reason = None
+        number = self.number
+        held = self._held
+        self._drop_held()
+        for arrived in held:
+            if self.known:  # a window may have used up its spare documents
+                self._apply(arrived)
+        return number
 
     def forget(self, reason: ResetReason | None = None) -> None:
         """Become unknown: something happened of which the changes do not tell."""
-        for key in self.members or ():
-            self._index.release(self, key)
-        self.members = self._record_start = None
-        self.reading = False
+        for key in list(self.held()):
+            self.release(key)
+        self.content = self._record_start = None
+        self._end_reading()
         self.reason = reason
-        self._held = []
+        self._drop_held()
         self._record.clear()
         self._record_bytes = 0
+        self.number += 1  # no reader may take the next content for a continuation of this one
+
+    def _end_reading(self) -> None:
+        self.reading = False
+        self._index.end_reading(self)
 
     # -- following the log -------------------------------------------------------------------------
 
-    def apply(self, position: Position, events: Sequence[DecodedEvent]) -> bytes:
-        """Apply a batch, and return its frame; empty if it changes nothing for the clients.
+    def take(self, arrived: Arrived) -> Message | None:
+        """Take a batch. Returns its event; None if it changes nothing for the clients, or not yet.
 
-        A set that is not known yet holds the batch. A set that cannot follow it any more forgets itself.
+        A set that is not known yet holds the batch, and so does one with a pace, until `flush`. A set that
+        cannot follow the batch forgets itself.
         """
-        broken = next((event for event in events if isinstance(event, Reset)), None)
+        broken = next((event for event in arrived.events if isinstance(event, Reset)), None)
         if broken is not None:
             self.forget(broken.reason)
-            return b""
-        if self.members is None:
-            self._hold(position, events)
-            return b""
-        before = len(self.members)
-        texts = self._changes(events)
+            return None
+        if not self.known:
+            if self.reading and arrived.events:
+                self._hold(arrived)
+                if self._held_bytes > HELD_BYTES:
+                    self.forget(self.reason)
+            return None
+        if not self.subscription.every_ms:
+            return self._apply(arrived)
+        self._hold(arrived)
+        return self.flush(arrived.position) if self._held_bytes > HELD_BYTES else None
+
+    def flush(self, position: Position) -> Message | None:
+        """Apply the changes that wait for the set's pace, at the position of everything published."""
+        held = self._held
+        self._drop_held()
+        if not held or not self.known:
+            return None
+        return self._apply(
+            Arrived(held[0].first, position, [event for each in held for event in each.events])
+        )
+
+    def _hold(self, arrived: Arrived) -> None:
+        self._held.append(arrived)
+        self._held_bytes += arrived.size
+
+    def _drop_held(self) -> None:
+        self._held = []
+        self._held_bytes = 0
+
+    def _apply(self, arrived: Arrived) -> Message | None:
+        assert self.content is not None
+        before = self.count
+        texts = self.content.apply(_touched(arrived.events), self)
+        if texts is None:
+            self.forget()
+            return None
+        message = None
         if self.subscription.mode is Mode.COUNT:
-            frame = frames.count(position, len(self.members)) if len(self.members) != before else b""
-        else:
-            frame = frames.changes(position, texts) if texts else b""
-        if frame:
-            self._remember(position, frame)
-        return frame
-
-    def _hold(self, position: Position, events: Sequence[DecodedEvent]) -> None:
-        if not self.reading or not events:
-            return
-        self._held.append((position, events))
-        self._held_bytes += sum(event.size for event in events if isinstance(event, DecodedChange))
-        if self._held_bytes > HELD_BYTES:
-            self.forget(self.reason)
-
-    def _changes(self, events: Iterable[DecodedEvent]) -> list[str]:
-        """The changes of a batch: each document once, as it is at the end."""
-        last: dict[Key, DecodedChange] = {}
-        inserted: set[Key] = set()
-        for event in events:
-            if isinstance(event, DecodedChange):
-                key = key_of(event.document_id)
-                last.pop(key, None)
-                last[key] = event
-                if event.operation == "insert":
-                    inserted.add(key)
-        texts = (self._change(key, event, key in inserted) for key, event in last.items())
-        return [text for text in texts if text]
-
-    def _change(self, key: Key, event: DecodedChange, inserted: bool) -> str:
-        assert self.members is not None
-        held = self.members.get(key)
-        document = None if event.operation == "delete" else event.document
-        if document is None or not self.matches(document):
-            if held is None:
-                return ""
-            del self.members[key]
-            self._index.release(self, key)
-            return self.renderer.remove("delete" if document is None else "leave", event.document_id)
-        rendering = self.renderer.document(document)
-        self.members[key] = rendering.digest
-        if held is None:
-            self._index.hold(self, key)
-        if rendering.digest == held:
-            return ""
-        if held is None:
-            why = "insert" if inserted else "enter"
-        else:
-            why = "update" if event.operation == "update" and not inserted else "replace"
-        return self.renderer.upsert(why, event.document_id, rendering.text)
-
-    def matches(self, document: dict[str, Any]) -> bool:
-        """True if a document belongs to the set."""
-        return self.subscription.filter is None or self.subscription.filter.matches(document)
+            if self.count != before:
+                message = frames.count(arrived.position, self.count)
+        elif texts:
+            message = frames.changes(arrived.position, texts)
+        self._remember(arrived, message)
+        return message
 
     # -- coming back -------------------------------------------------------------------------------
 
-    def frames_since(self, number: int) -> bytes | None:
-        """The frames after a number of frames; None if the record does not reach back so far."""
-        if self.members is None or self.frames - len(self._record) > number:
+    def since(self, number: int) -> list[Message] | None:
+        """The events after the set had a number; None if the record does not reach back so far."""
+        if not self.known or self.number - len(self._record) > number:
             return None
-        return b"".join(each.frame for each in self._record if each.number > number)
+        return [each.message for each in self._record if each.number > number and each.message]
 
-    def frames_from(self, position: Position) -> bytes | None:
-        """The frames from a position on; None if the record does not reach back so far.
+    def since_position(self, position: Position) -> list[Message] | None:
+        """The events after a position; None if the record does not have them.
 
-        The position's own frame is among them: further changes of the same time may have followed it, and
-        applied twice it is the same.
+        Nor if the position is inside of a batch, as it can be when another server has issued it: the client
+        then has a part of the batch, and the record only knows the whole of it.
         """
         if self._record_start is None or position.key < self._record_start.key:
             return None
-        return b"".join(each.frame for each in self._record if each.position.key >= position.key)
+        following = [each for each in self._record if each.position.key > position.key]
+        if any(each.first <= position.key for each in following):
+            return None
+        return [each.message for each in following if each.message]
 
-    def missed(self, now: Position, events: Iterable[DecodedEvent]) -> bytes | None:
-        """One frame for a client that comes back to a set without a record of its time.
+    def missed(self, now: Position, events: Iterable[DecodedEvent]) -> list[Message] | None:
+        """The event for a client that comes back to a set without a record of its time.
 
         Each document that was touched is an upsert if it matches now, else a remove, which the client may not
-        hold. None if a new snapshot has to be sent.
+        hold. None if a new snapshot has to be sent: also for an order, and for a pace, with which the client
+        may lack changes from before its position.
         """
         if self.subscription.mode is Mode.COUNT:
-            return b""
+            return []
+        if self.subscription.sort is not None or self.subscription.every_ms:
+            return None
         last: dict[Key, DecodedChange] = {}
         for event in events:
             if isinstance(event, Reset) and event.matches(self.subscription):
@@ -209,24 +254,36 @@ class ResultSet:
             if len(last) > MAX_MISSED:
                 return None
         texts = [self._now(event) for event in last.values()]
-        return frames.changes(now, texts) if texts else b""
+        return [frames.changes(now, texts)] if texts else []
 
     def _now(self, event: DecodedChange) -> str:
-        document = None if event.operation == "delete" else event.document
+        touched = Touched(event, inserted=False)
+        document = touched.document
         if document is None or not self.matches(document):
-            return self.renderer.remove("delete" if document is None else "leave", event.document_id)
+            return self.renderer.remove(touched.why_removed, event.document_id)
         return self.renderer.upsert("update", event.document_id, self.renderer.document(document).text)
 
-    def _remember(self, position: Position, frame: bytes) -> None:
-        self.frames += 1
-        self._record.append(Recorded(self.frames, position, frame))
-        self._record_bytes += len(frame)
-        while self._record_bytes > RECORD_BYTES or len(self._record) > RECORD_FRAMES:
+    def matches(self, document: dict[str, Any]) -> bool:
+        """True if a document belongs to the set."""
+        return self.subscription.filter is None or self.subscription.filter.matches(document)
+
+    def _remember(self, arrived: Arrived, message: Message | None) -> None:
+        self.number += 1
+        self._record.append(Recorded(self.number, arrived.first, arrived.position, message))
+        self._record_bytes += len(message or ())
+        while self._record_bytes > RECORD_BYTES or len(self._record) > RECORD_BATCHES:
             forgotten = self._record.popleft()
-            self._record_bytes -= len(forgotten.frame)
+            self._record_bytes -= len(forgotten.message or ())
             self._record_start = forgotten.position
 
 
-def key_of(id: Any) -> Key:
-    """The key of an `_id`, its BSON: so 1 and "1" are two documents."""
-    return bson.encode({"": id})
+def _touched(events: Iterable[DecodedEvent]) -> dict[Key, Touched]:
+    """The documents of a batch, each once, as it is at the end."""
+    touched: dict[Key, Touched] = {}
+    for event in events:
+        if isinstance(event, DecodedChange):
+            key = key_of(event.document_id)
+            before = touched.pop(key, None)
+            inserted = event.operation == "insert" or (before is not None and before.inserted)
+            touched[key] = Touched(event, inserted)
+    return touched

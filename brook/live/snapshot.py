@@ -1,4 +1,4 @@
-"""One read of a result set: its frames, for every client that asked for it meanwhile."""
+"""One read of a result set: its events, for every client that asked for it meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from bson.errors import InvalidBSON
 
 from brook.changes import documents
 from brook.errors import SnapshotTooLarge
-from brook.event import Position
+from brook.event import Position, ResetReason
 from brook.live import frames
-from brook.live.result_set import Key, ResultSet, key_of
+from brook.live.frames import Message
+from brook.live.members import Collected
+from brook.live.result_set import ResultSet
 from brook.subscription import Mode
 
 # A part of a snapshot: at most so many documents, or so many characters of JSON.
@@ -19,61 +21,69 @@ PART_CHARACTERS = 64 * 1024
 
 
 class Snapshot:
-    """The documents of a result set at one position, as frames. They grow while the collection is read."""
+    """The documents of a result set at one position, as events. They grow while the collection is read."""
 
     def __init__(self, result_set: ResultSet, max_documents: int) -> None:
         self._result_set = result_set
         self._max_documents = max_documents
         self._texts: list[str] = []
         self._characters = 0
+        self._read = 0
         self.at: Position | None = None
         """The position that it shows; None until the collection is read."""
-        self.frames: list[bytes] = []
-        """The frames so far. A client reads them at its own pace."""
-        self.members: dict[Key, bytes] = {}
+        self.messages: list[Message] = []
+        """The events so far. A client reads them at its own pace."""
+        self.content: Collected = result_set.collect()
+        self.count = 0
+        """Number of documents, once it is complete."""
         self.complete = False
         self.number = 0
-        """Number of the set's frames that it has seen."""
+        """The set's number at the snapshot."""
 
     def begin(self, at: Position) -> None:
-        """Begin at a position; again, if no frame was made yet."""
-        assert not self.frames
+        """Begin at a position; again, if no event was made yet."""
+        assert not self.messages
         self.at = at
-        self.number = self._result_set.frames
-        self.members = {}
+        self.number = self._result_set.number
+        self.content = self._result_set.collect()
         self._texts = []
-        self._characters = 0
+        self._characters = self._read = 0
 
     def add(self, raw_documents: Sequence[bytes]) -> None:
         """Render documents. Raises SnapshotTooLarge."""
+        self._read += len(raw_documents)
+        if self._read > self._max_documents and not self._result_set.subscription.limit:
+            raise SnapshotTooLarge(
+                f"the result set has more than {self._max_documents:,} documents: ask for fewer with a "
+                "filter, or for the first ones with sort and limit, or raise --snapshot-max-documents"
+            )
         for raw in raw_documents:
             try:
                 document = documents.decode(raw)
             except InvalidBSON:
                 continue  # MongoDB stores malformed BSON from careless programs; nobody can be shown it
-            rendering = self._result_set.renderer.document(document)
-            self.members[key_of(document["_id"])] = rendering.digest
-            if self._result_set.subscription.mode is Mode.LIVE:
-                self._texts.append(rendering.text)
-                self._characters += len(rendering.text)
+            text = self.content.add(document)
+            if text is not None and self._result_set.subscription.mode is Mode.LIVE:
+                self._texts.append(text)
+                self._characters += len(text)
             if len(self._texts) >= PART_DOCUMENTS or self._characters >= PART_CHARACTERS:
                 self._cut()
-        if len(self.members) > self._max_documents:
-            raise SnapshotTooLarge(
-                f"the result set has more than {self._max_documents:,} documents: ask for fewer with a "
-                "filter, or raise --snapshot-max-documents"
-            )
 
     def finish(self) -> None:
-        """End the snapshot. Its last frame makes it whole for the client."""
-        assert self.at is not None
+        """End the snapshot. Its last event makes it whole for the client."""
         if self._texts:
             self._cut()
-        mode, reason = self._result_set.subscription.mode, self._result_set.reason
-        self.frames.append(frames.end(mode, self.at, len(self.members), reason=reason))
+        self.content.finish(self._read)
+        self.count = len(self.content)
+        self.messages.append(self.end(self._result_set.reason))
         self.complete = True
 
+    def end(self, reason: ResetReason | None) -> Message:
+        """The event that makes the snapshot whole."""
+        assert self.at is not None
+        return frames.end(self._result_set.subscription.mode, self.at, self.count, reason=reason)
+
     def _cut(self) -> None:
-        self.frames.append(frames.snapshot(self._texts))
+        self.messages.append(frames.snapshot(self._texts))
         self._texts = []
         self._characters = 0

@@ -1,4 +1,6 @@
-"""MongoDB's query language over decoded BSON: filters and projections. Imports `brook.errors` and bson only.
+"""MongoDB's query language over decoded BSON: filters, projections, orders.
+
+Imports `brook.errors` and bson only.
 
 `parser` reads a filter's text with `literals`, checks it, and builds `conditions`; these compile to functions
 that compare the values at `paths` by the rules of `order`.
@@ -7,5 +9,6 @@ that compare the values at `paths` by the rules of `order`.
 from brook.query.fields import Fields
 from brook.query.filter import Filter, index_keys
 from brook.query.order import Key
+from brook.query.sort import Sort
 
-__all__ = ["Fields", "Filter", "Key", "index_keys"]
+__all__ = ["Fields", "Filter", "Key", "Sort", "index_keys"]

@@ -147,10 +147,12 @@ class MongoSource(Source):
         finally:
             await tail.close()
 
-    async def snapshot(self, namespace: str, query: bytes, at: Position) -> AsyncGenerator[Sequence[bytes]]:
-        """The documents that match a query at a checkpoint. Raises SnapshotUnavailable."""
-        time = resume_token.cluster_time(at.key)
-        async with contextlib.aclosing(snapshot.documents(self._deployment, namespace, query, time)) as parts:
+    async def snapshot(
+        self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0
+    ) -> AsyncGenerator[Sequence[bytes]]:
+        """The documents that match a query at a checkpoint. Raises SnapshotUnavailable, ClientError."""
+        read = snapshot.Read(namespace, query, resume_token.cluster_time(at.key), sort, limit)
+        async with contextlib.aclosing(snapshot.documents(self._deployment, read)) as parts:
             async for part in parts:
                 yield part
 

@@ -10,8 +10,7 @@ from pymongo import MongoClient
 
 from tests.support.node import Follower
 
-# The server does not answer POST /stream yet.
-BUNDLES = [False]
+BUNDLES = [False, True]
 
 
 @pytest.fixture

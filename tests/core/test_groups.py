@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 from collections.abc import Sequence
@@ -17,10 +18,10 @@ from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.views import ChangeView
-from brook.event import DecodedEvent, Event, Reset, ResetReason
+from brook.event import Batch, DecodedEvent, Event, Reset, ResetReason
 from brook.query import Filter, index_keys
 from brook.subscription import Format, Subscription
-from tests.support.fakes import BARE, CHUNKED, FakeConnection
+from tests.support.fakes import BARE, CHUNKED, FakeConnection, Harness
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 OID = ObjectId("5bfef740419aeed958bbfa1b")
@@ -65,6 +66,13 @@ def scanned(groups: Groups, recipient: int, events: Sequence[DecodedEvent]) -> d
 
 def view(subscription: Subscription) -> ChangeView:
     return ChangeView(subscription, History(0, 0))
+
+
+def delivered(groups: Groups, recipient: int, events) -> dict:
+    """The frames of a batch for each group that is sent some."""
+    concerned = groups.concerned(recipient, events)
+    frames = {group: group.view.frames(candidates) for group, candidates in concerned.items()}
+    return {group: each for group, each in frames.items() if each}
 
 
 def nothing_remains(groups: Groups) -> bool:
@@ -161,7 +169,7 @@ def test_index_finds_exactly_those_that_scanning_everything_finds(wanted, batche
         leaving.shuffle(members)
     for recipient, events in batches:
         opened = [event.decode() for event in events]
-        found = dict(groups.deliveries(recipient, opened))
+        found = delivered(groups, recipient, opened)
         assert found == scanned(groups, recipient, opened)
         if leaving is not None and members:
             groups.leave(members.pop())
@@ -224,12 +232,12 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
     groups = Groups(view)
     members = [joined(groups, wanting({"owner": number})) for number in range(10_000)]
     asked.subscriptions.clear()
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 4711}).decode()]))
+    found = delivered(groups, 0, [change("insert", {"_id": 1, "owner": 4711}).decode()])
     assert asked.subscriptions == [members[4711].subscription]
     assert [group.subscription for group in found] == [members[4711].subscription]
 
     asked.subscriptions.clear()
-    many = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).decode()]))
+    many = delivered(groups, 0, [change("insert", {"_id": 1, "owner": [7, 8, 7.0, "9"]}).decode()])
     assert {group.subscription for group in many} == {members[7].subscription, members[8].subscription}
     assert len(asked.subscriptions) == 2
 
@@ -240,7 +248,7 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
         {"_id": 4, "owner": None},
         {"_id": 5, "owner": {"owner": 1}},
     ]
-    assert dict(groups.deliveries(0, [change("insert", document).decode() for document in nobody])) == {}
+    assert delivered(groups, 0, [change("insert", document).decode() for document in nobody]) == {}
     assert asked.subscriptions == []
 
 
@@ -259,7 +267,7 @@ def test_change_is_asked_about_only_for_those_who_may_want_it(asked):
 def test_whatever_has_an_equality_is_looked_up(asked, filters, document):
     groups = Groups(view)
     members = [joined(groups, wanting(filter)) for filter in filters]
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, **document}).decode()]))
+    found = delivered(groups, 0, [change("insert", {"_id": 1, **document}).decode()])
     assert [group.subscription for group in found] == [members[5].subscription] == asked.subscriptions
 
 
@@ -272,7 +280,7 @@ def test_ids_are_looked_up_also_for_deletes_and_for_documents_that_are_gone(aske
         for number in range(1000)
     ]
     events = [change("delete", None, id=5), change("update", None, id=6), change("insert", {"_id": 7})]
-    found = dict(groups.deliveries(0, [event.decode() for event in events]))
+    found = delivered(groups, 0, [event.decode() for event in events])
     expected = [members[number].subscription for number in (5, 6, 7)]
     assert asked.subscriptions == expected
     assert [group.subscription for group in found] == expected
@@ -282,19 +290,25 @@ def test_batch_is_asked_about_once_a_group_however_many_are_in_it(asked):
     groups = Groups(view)
     for number in range(300):
         joined(groups, wanting({"owner": number % 3}), framing=BARE if number % 2 else CHUNKED)
-    found = dict(groups.deliveries(0, [change("insert", {"_id": 1, "owner": 2}).decode() for _ in range(10)]))
+    found = delivered(groups, 0, [change("insert", {"_id": 1, "owner": 2}).decode() for _ in range(10)])
     assert len(asked.subscriptions) == 10
     assert [len(frames) for frames in found.values()] == [10]
 
 
 def test_nothing_is_rendered_before_its_turn(asked):
-    groups = Groups(view)
-    for number in range(100):
-        joined(groups, wanting({"size": {"$gte": -number}}))
-    deliveries = groups.deliveries(0, [change("insert", {"_id": 1, "size": 2}).decode() for _ in range(10)])
-    next(deliveries)
-    assert len(asked.subscriptions) == 10
-    assert len(list(deliveries)) == 99
+    async def scenario() -> None:
+        harness = Harness()
+        harness.start()
+        for number in range(100):
+            harness.connect(subscription=wanting({"size": {"$gte": -number}}))
+        batch = Batch(tuple(change("insert", {"_id": 1, "size": 2}) for _ in range(10)))
+        publishing = asyncio.create_task(harness.list.publish_in_turns(batch))
+        await asyncio.sleep(0)
+        assert len(asked.subscriptions) == 10
+        await publishing
+        assert len(asked.subscriptions) == 1000
+
+    asyncio.run(scenario())
 
 
 def test_reset_concerns_those_too_whom_an_index_finds():
@@ -303,7 +317,7 @@ def test_reset_concerns_those_too_whom_an_index_finds():
         joined(groups, wanting(filter)) for filter in ({"owner": 1}, {"_id": 5}, {"a": {"$in": []}}, {}, None)
     ]
     members.append(joined(groups, Subscription(ids=frozenset({(10, 5)}))))
-    assert len(dict(groups.deliveries(0, [Reset(ResetReason.HISTORY_LOST)]))) == len(members)
+    assert len(delivered(groups, 0, [Reset(ResetReason.HISTORY_LOST)])) == len(members)
 
 
 def test_counts_are_those_of_the_time_in_which_a_subscriber_was_there():

@@ -334,6 +334,8 @@ async def test_misspelt_repeated_or_malformed_parameter_is_refused(fetch, servic
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["/stream", "/healthz", "/readyz", "/", "/static/page.js"])
 async def test_method_that_is_not_allowed_names_those_that_are(fetch, method, path):
+    if (method, path) == ("POST", "/stream"):
+        path = "/stream/creatures"  # POST goes to /stream alone
     body = None if method == "DELETE" else "x"
     response = await fetch(path, method=method, body=body)
     assert is_problem(response, 405, "method-not-allowed")
@@ -411,7 +413,8 @@ async def test_preflight_is_answered(fetch, path):
     assert (response.code, response.body) == (204, b"")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert response.headers["Access-Control-Allow-Headers"] == ALLOWED
-    assert response.headers["Access-Control-Allow-Methods"] == "GET, OPTIONS"
+    methods = "GET, POST, OPTIONS" if path == "/stream" else "GET, OPTIONS"
+    assert response.headers["Access-Control-Allow-Methods"] == methods
     assert "Content-Type" not in response.headers
 
 

@@ -221,9 +221,9 @@ def test_position_that_nobody_knows_gets_a_new_snapshot(server, creatures):
 
     async def scenario() -> None:
         await caught_up(server, creatures)
-        for place in ("t1000000000.1", "rubbish"):
+        for place, reason in (("t1000000000.1", {}), ("rubbish", {"reason": "invalid-id"})):
             async with live(server, last_id=place) as copy:
-                assert await copy.until_live() == {"count": 1}
+                assert await copy.until_live() == {"count": 1, **reason}
                 assert copy.ids() == [1]
 
     asyncio.run(scenario())

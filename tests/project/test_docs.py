@@ -249,7 +249,7 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                 if writes:
                     first_id = re.findall(r"^id: (t.*-.*)$", running.said, re.M)[0]
             tested += 1
-    assert tested == 10
+    assert tested == 11
 
 
 def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start_server):

@@ -15,7 +15,7 @@ from brook.delivery.subscribers import SubscriberList
 from brook.event import Batch, Event, Position, Reset
 from brook.live.result_sets import ResultSets
 from brook.settings import Settings
-from brook.subscription import Subscription
+from brook.subscription import Subscription, Wanted
 from handlers.framing import Framing
 from sources.demo import DemoSource
 from tests.support.events import Clock, after
@@ -91,7 +91,7 @@ class FakeSocket:
 class Client:
     """A subscriber with a fake connection, and what it has heard."""
 
-    def __init__(self, harness: Harness, connection: FakeConnection, subscription: Subscription) -> None:
+    def __init__(self, harness: Harness, connection: FakeConnection, subscription: Wanted) -> None:
         self.harness = harness
         self.connection = connection
         self.subscriber = Subscriber(subscription, connection, harness.settings.queue_max_bytes)
@@ -158,12 +158,14 @@ class Harness:
         since: Position | None = None,
         *,
         room: float = float("inf"),
-        subscription: Subscription | None = None,
+        subscription: Wanted | None = None,
         reset: Reset | None = None,
         framing=BARE,
+        opened: bytes = b"",
+        fresh: frozenset[str] = frozenset(),
     ) -> Client:
         client = Client(self, FakeConnection(room, framing), subscription or Subscription())
-        self.list.add(client.subscriber, since, reset)
+        self.list.add(client.subscriber, since, reset, opened=opened, fresh=fresh)
         return client
 
     def publish(self, *happened: Event, checkpoint: Position | None = None, **options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from brook.changes.change import Change
 from brook.changes.resume_token import checkpoint, event_id, event_key
 from brook.event import Batch, Position
 from brook.namespaces import Namespaces
+from brook.query import Sort
 from brook.source import Source
 
 KNOWN = Namespaces("pond", ["creatures"])
@@ -64,6 +66,7 @@ class Pond:
         if operation != "delete":
             event["fullDocument"] = self.creatures.find_one({"_id": id})
         self.written += 1
+        event["wallTime"] = datetime.datetime.fromtimestamp(self.written, datetime.UTC)
         token = f"82{self.written:08X}0000000004"
         return [Change(event_id(token), operation, bson.encode(event), event_key(token, 0))]
 
@@ -81,10 +84,16 @@ class PondSource(Source):
         raise NotImplementedError
         yield
 
-    async def snapshot(self, namespace: str, query: bytes, at: Position) -> AsyncGenerator[Sequence[bytes]]:
+    async def snapshot(
+        self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0
+    ) -> AsyncGenerator[Sequence[bytes]]:
         assert at == self.pond.now
         self.reads += 1
         wanted = RawBSONDocument(query)
         # One document in a part: so writes and cuts come between them.
-        for document in list(self.pond.creatures.find(bson.decode(wanted.raw))):
+        found = list(self.pond.creatures.find(bson.decode(wanted.raw)))
+        if sort:
+            # mongomock sorts arrays in its own way.
+            found.sort(key=Sort(tuple(bson.decode(sort).items())).place)
+        for document in found[: limit or None]:
             yield [bson.encode(document)]

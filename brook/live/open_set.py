@@ -1,0 +1,200 @@
+"""A result set with its readers and its snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from brook.delivery.history import History
+from brook.errors import ClientError, SnapshotUnavailable
+from brook.event import DecodedEvent, Position
+from brook.live.reader import AHEAD_SECONDS, SetReader
+from brook.live.result_set import ResultSet
+from brook.live.snapshot import Snapshot
+from brook.live.window import capacity
+from brook.settings import Settings
+from brook.source import Source
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = b"\x05\0\0\0\0"
+"""The query `{}` as BSON."""
+
+# A collection that cannot be read at a position is read again at a newer one, so often, after a pause.
+TRIES = 100
+PAUSE_SECONDS = 0.1
+
+# Time for which a complete snapshot serves further clients; its record has the changes since.
+SHARE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The objects that all open sets share."""
+
+    settings: Settings
+    source: Source
+    history: History
+    clock: Callable[[], float]
+    reads: asyncio.Semaphore
+    present: Callable[[], Position | None]
+    """The position of everything that was published."""
+
+
+class OpenSet:
+    """A result set with the clients that are not live yet. It reads its own snapshots."""
+
+    def __init__(self, result_set: ResultSet, surroundings: Surroundings) -> None:
+        self.result_set = result_set
+        self.present = surroundings.present
+        self.idle_since = 0.0
+        """Time at which the last client left."""
+        self.flush_timer: asyncio.TimerHandle | None = None
+        self._around = surroundings
+        self._snapshot: Snapshot | None = None
+        self._snapshot_at = 0.0
+        self._readers: dict[SetReader, None] = {}
+        self._waiting: dict[SetReader, None] = {}
+        self._ahead: dict[SetReader, Position] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """True while it has clients."""
+        return bool(self._readers)
+
+    # -- readers -----------------------------------------------------------------------------------
+
+    def join(self, reader: SetReader) -> None:
+        self._readers[reader] = None
+
+    def leave(self, reader: SetReader) -> None:
+        self._readers.pop(reader, None)
+        self._waiting.pop(reader, None)
+        self._ahead.pop(reader, None)
+        self.idle_since = self._around.clock()
+
+    def wait(self, reader: SetReader) -> None:
+        self._waiting[reader] = None
+
+    def wait_for(self, position: Position, reader: SetReader) -> bool:
+        now = self._around.clock()
+        if reader.waits_since is None:
+            reader.waits_since = now
+        if now - reader.waits_since >= AHEAD_SECONDS:
+            return False
+        self._ahead[reader] = position
+        return True
+
+    def wake_reached(self, present: Position) -> None:
+        """Wake the readers whose position is reached, or that have waited for too long."""
+        due = self._around.clock() - AHEAD_SECONDS
+        for reader, position in list(self._ahead.items()):
+            if position.key <= present.key or (reader.waits_since or 0.0) <= due:
+                del self._ahead[reader]
+                reader.wake()
+
+    def events_from(self, position: Position) -> Iterable[DecodedEvent] | None:
+        history = self._around.history
+        # From the beginning of the position's time, too: there may have been more of them.
+        return history.events_after(position.key[:16]) if history.covers(position) else None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for reader in waiting:
+            reader.wake()
+
+    # -- the snapshot ------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The snapshot for a client that begins now: one that is being read, a fresh one, or a new one."""
+        current = self._snapshot
+        if current is not None and (not current.complete or self._is_usable(current)):
+            return current
+        maximum = self._around.settings.snapshot_max_documents
+        snapshot = self._snapshot = Snapshot(self.result_set, maximum)
+        self._task = asyncio.create_task(self._read(snapshot), name="snapshot")
+        return snapshot
+
+    def expire(self) -> None:
+        """Drop a snapshot that serves nobody any more."""
+        if self._snapshot is not None and self._snapshot.complete and not self._is_fresh():
+            self._snapshot = None
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Stop the read. Returns its task, which has to be awaited."""
+        if self.flush_timer is not None:
+            self.flush_timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+    def _is_fresh(self) -> bool:
+        return self._around.clock() - self._snapshot_at < SHARE_SECONDS
+
+    def _is_usable(self, snapshot: Snapshot) -> bool:
+        return self._is_fresh() and self.result_set.since(snapshot.number) is not None
+
+    async def _read(self, snapshot: Snapshot) -> None:
+        """Read a snapshot. Runs as a task: an exception ends in `failed` for the clients that wait."""
+        try:
+            async with self._around.reads:
+                await self._read_patiently(snapshot)
+        except Exception as error:
+            if not isinstance(error, (ClientError, SnapshotUnavailable)):
+                log.exception("a result set cannot be read; its clients are cut off and will reconnect")
+            if not self.result_set.known:
+                self.result_set.forget()
+            self._snapshot = None
+            for reader in [
+                each for each in self._readers if each in self._waiting or each.snapshot is snapshot
+            ]:
+                reader.failed(error)
+
+    async def _read_patiently(self, snapshot: Snapshot) -> None:
+        for _ in range(TRIES):
+            at = self.present()
+            if at is not None:
+                try:
+                    if await self._read_at(snapshot, at):
+                        return
+                except SnapshotUnavailable as error:
+                    log.info("a collection is read again, at a newer time: %s", error)
+                if snapshot.messages:
+                    break  # some clients have a part of it, and have to begin anew
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise SnapshotUnavailable("the collection could not be read")
+
+    async def _read_at(self, snapshot: Snapshot, at: Position) -> bool:
+        """Read the collection at a position. Returns False if the set could not follow meanwhile."""
+        result_set = self.result_set
+        first = not result_set.known
+        if first:
+            result_set.begin()
+        snapshot.begin(at)
+        wanted = result_set.subscription
+        parts = self._around.source.snapshot(
+            result_set.namespace,
+            EVERYTHING if wanted.filter is None else wanted.filter.query,
+            at,
+            sort=b"" if wanted.sort is None else wanted.sort.command,
+            limit=capacity(wanted.limit) if wanted.limit else 0,
+        )
+        async with aclosing(parts):
+            async for part in parts:
+                snapshot.add(part)
+                self._wake()
+                await asyncio.sleep(0)
+        if first and not result_set.reading:
+            return False
+        snapshot.finish()
+        if first:
+            snapshot.number = result_set.complete(at, snapshot.content)
+        # The set owns it now, and changes it.
+        snapshot.content = result_set.collect()
+        self._snapshot_at = self._around.clock()
+        self._wake()
+        return True
