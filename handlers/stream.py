@@ -77,12 +77,25 @@ class StreamHandler(ProblemHandler):
 
     def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from the position at which the client was cut off."""
-        parameters = self._parameters()
-        since, reset = self._since(parameters.pop("since", ["now"]))
-        self._open(self._streams.subscription(stream, parameters), since, reset)
+        try:
+            self.open(stream)
+        except Unavailable as error:
+            self._retry_later(error)
 
     def post(self, stream: str | None = None) -> None:
         """Join the list with several subscriptions."""
+        try:
+            self._open_bundle(stream)
+        except Unavailable as error:
+            self._retry_later(error)
+
+    def open(self, stream: str | None = None) -> None:
+        """Join the list. Raises ClientError for a bad request, before it changes anything."""
+        parameters = self._parameters()
+        since, reset = self._since(parameters.pop("since", ["now"]))
+        self._join(self._streams.subscription(stream, parameters), since, reset)
+
+    def _open_bundle(self, stream: str | None) -> None:
         if stream is not None:
             raise tornado.web.HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
         if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
@@ -92,9 +105,9 @@ class StreamHandler(ProblemHandler):
         wanted = self._streams.bundle(self.request.body)
         since = None if wanted.since is None else self._position(wanted.since)
         frame = sse.frame(opened(wanted.tags), event="opened")
-        self._open(wanted.bundle, since, opened=frame, fresh=wanted.fresh)
+        self._join(wanted.bundle, since, opened=frame, fresh=wanted.fresh)
 
-    def _open(
+    def _join(
         self,
         subscription: Wanted,
         since: Position | None,
@@ -102,19 +115,6 @@ class StreamHandler(ProblemHandler):
         *,
         opened: bytes = b"",
         fresh: frozenset[str] = frozenset(),
-    ) -> None:
-        try:
-            self._join(subscription, since, reset, opened, fresh)
-        except Unavailable as error:
-            self._retry_later(error)
-
-    def _join(
-        self,
-        subscription: Wanted,
-        since: Position | None,
-        reset: Reset | None,
-        opened: bytes,
-        fresh: frozenset[str],
     ) -> None:
         """Join the list. Raises Unavailable before it changes anything."""
         self._readiness.check()

@@ -73,7 +73,7 @@ def test_head_says_what_get_would(path):
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/stream", b"GET, OPTIONS"), ("/healthz", b"GET, HEAD, OPTIONS"), ("/", b"GET, HEAD, OPTIONS")],
+    [("/stream", b"GET, POST, OPTIONS"), ("/healthz", b"GET, HEAD, OPTIONS"), ("/", b"GET, HEAD, OPTIONS")],
 )
 def test_other_methods_are_refused_with_a_list_of_those_that_are_not(path, allowed):
     reply = asked(f"DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
