@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import FrameType
@@ -23,20 +24,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from brook import __version__, workers
+from brook import __version__, finding, host, workers
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
 from brook.delivery.subscriber import CloseReason
 from brook.delivery.subscribers import SubscriberList
+from brook.delivery.tally import Tally
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.feed import Feed
+from brook.logs import JsonFormatter
 from brook.readiness import Readiness
 from brook.settings import Settings, environment_name, flag
 from brook.source import Source
 from brook.streams import SingleStream, Streams
 from handlers import application, listening
 from handlers.descriptors import Descriptors
+from handlers.metrics import Instruments, Metrics
+from handlers.siblings import Siblings
 from sources import named_database, open_source
 
 if TYPE_CHECKING:  # it imports bson, and the demo must run without it
@@ -59,6 +64,7 @@ async def serve(
     source: Source,
     streams: Streams | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    siblings: Siblings | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, not at all if it is `stopped` already. Raises OperatorError when that is
     not possible (any more).
@@ -66,13 +72,17 @@ async def serve(
     history = History(settings.history_max_bytes, settings.history_seconds)
     replayer = Replayer(source, history, settings.replay_cursors)
     result_sets = _result_sets(settings, source, history)
-    subscribers = SubscriberList(settings, history, replayer, live=result_sets)
+    tally = Tally()
+    subscribers = SubscriberList(settings, history, replayer, (tally,), live=result_sets)
     keeper = Keeper(settings, history, subscribers, source)
     feed = Feed(source, subscribers)
     readiness = Readiness(feed)
     descriptors = Descriptors.of_this_process()
+    metrics = Metrics(
+        Instruments(subscribers, history, replayer, result_sets, feed, source, readiness, tally), siblings
+    )
     app = application(
-        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors
+        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors, metrics
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,16 +97,21 @@ async def serve(
             tasks += [asyncio.create_task(feed.run()), asyncio.create_task(keeper.run())]
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
+            await metrics.open(settings)
             server = listening.listen(settings, app, descriptors)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
-                log.info("stopping: %d clients", len(subscribers))
+                log.info("stopping: %(clients)d clients", {"clients": len(subscribers)})
+                readiness.leave()
+                if stop.is_set():
+                    await asyncio.sleep(settings.drain_delay_seconds)
                 readiness.drain()
                 server.stop()
                 await keeper.drain(CloseReason.SHUTDOWN, settings.drain_seconds)
                 await server.close_all_connections()
     finally:
+        metrics.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -117,18 +132,32 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
         main.cancel()
 
 
-def work(settings: Settings, uri: str | None, stopped: Callable[[], bool], *, babbling: bool) -> int:
+def work(
+    settings: Settings,
+    uri: str | None,
+    stopped: Callable[[], bool],
+    siblings: Siblings | None = None,
+    *,
+    babbling: bool,
+) -> int:
     """Run one process: the server, and for the sandbox a writer. Returns the exit code."""
     try:
-        asyncio.run(_run(settings, uri, stopped, babbling=babbling))
+        asyncio.run(_run(settings, uri, stopped, siblings, babbling=babbling))
     except BrookError as error:
         click.echo(f"babbling-brook: {error}", err=True)
         return 1
     return 0
 
 
-async def _run(settings: Settings, uri: str | None, stopped: Callable[[], bool], *, babbling: bool) -> None:
-    serving = serve(settings, open_source(settings, uri), _streams(settings, uri), stopped)
+async def _run(
+    settings: Settings,
+    uri: str | None,
+    stopped: Callable[[], bool],
+    siblings: Siblings | None,
+    *,
+    babbling: bool,
+) -> None:
+    serving = serve(settings, open_source(settings, uri), _streams(settings, uri), stopped, siblings)
     if uri is None or not babbling:
         await serving
         return
@@ -184,11 +213,24 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a scripted demo to each client.")
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
+@click.option("--check", is_flag=True, help="With --mongo: say what will matter, with remedies, and exit.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output of --check."
+)
 @click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
 @_options
 @click.version_option(__version__, prog_name="babbling-brook", message="%(prog)s %(version)s")
 @click.pass_context
-def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool, **values: Any) -> None:
+def main(
+    context: click.Context,
+    /,
+    demo: bool,
+    mongo: str | None,
+    sandbox: bool,
+    check: bool,
+    output: str,
+    **values: Any,
+) -> None:
     """Push MongoDB's changes to browsers, live, over Server-Sent Events.
 
     Choose one of --demo, --mongo URI and --sandbox.
@@ -200,7 +242,11 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
         settings = Settings(**values)
     except SettingsError as error:
         raise click.UsageError(str(error), context) from None
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    if check:
+        if mode != "mongo" or mongo is None:
+            raise click.UsageError("--check takes --mongo URI", context)
+        _check(settings, mongo, output)
+    _log(settings)
     _allow_many_sockets()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stop = _StopRequest()
@@ -210,11 +256,42 @@ def main(context: click.Context, /, demo: bool, mongo: str | None, sandbox: bool
             uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
+        siblings = _siblings(settings, stack)
         code = workers.run(
             settings.processes,
-            lambda number: work(settings, uri, stop, babbling=mode == "sandbox" and number == 0),
+            lambda number: work(
+                settings, uri, stop, siblings(number), babbling=mode == "sandbox" and number == 0
+            ),
         )
     _exit(code)
+
+
+def _check(settings: Settings, uri: str, output: str) -> NoReturn:
+    """Print the findings, and exit: with 1 if the server cannot work."""
+    # A late import: the other modes must run without the driver.
+    from sources.mongo import doctor
+
+    findings = [*asyncio.run(doctor.examine(uri, settings)), *host.examine()]
+    click.echo(finding.as_json(findings) if output == "json" else finding.text(findings))
+    raise SystemExit(0 if finding.works(findings) else 1)
+
+
+def _log(settings: Settings) -> None:
+    """Log to stderr, in the configured format."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _siblings(settings: Settings, stack: contextlib.ExitStack) -> Callable[[int], Siblings]:
+    """Return the way from one process to the others, by the number of the process."""
+    if settings.processes == 1:
+        return lambda number: Siblings()
+    # The last process removes the folder, too: the parent may be killed.
+    folder = tempfile.TemporaryDirectory(prefix="brook-metrics-", ignore_cleanup_errors=True)
+    path = Path(stack.enter_context(folder))
+    return lambda number: Siblings(path, number, settings.processes)
 
 
 def _choose_port(settings: Settings) -> Settings:
@@ -222,6 +299,10 @@ def _choose_port(settings: Settings) -> Settings:
 
     Processes that share a port (SO_REUSEPORT) would not notice another server that shares it too.
     """
+    if settings.metrics_port:
+        own_port = dataclasses.replace(settings, port=settings.metrics_port)
+        for bound in listening.bind(own_port, reuse_port=False, option="--metrics-port"):
+            bound.close()
     sockets = listening.bind(settings, reuse_port=False)
     port = sockets[0].getsockname()[1]
     for bound in sockets:

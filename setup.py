@@ -24,6 +24,7 @@ TEST = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-tornado>=0.8.1",
+    "pyyaml>=6",
     "selenium>=4.20",
     # pytest-tornado imports pkg_resources, which later versions no longer have.
     "setuptools<82",
@@ -42,7 +43,14 @@ setup(
     packages=[*find_packages(include=["brook*", "handlers*", "sources*"]), "static"],
     package_data={"static": ["*.html", "*.js", "*.css", "*.svg", "*.ts"]},
     py_modules=["server"],
-    install_requires=["click>=8.1", "motor>=3.7,<4", "orjson>=3.10", "pymongo>=4.9,<5", "tornado>=6.4"],
+    install_requires=[
+        "click>=8.1",
+        "motor>=3.7,<4",
+        "orjson>=3.10",
+        "prometheus-client>=0.21",
+        "pymongo>=4.9,<5",
+        "tornado>=6.4",
+    ],
     extras_require={
         "sandbox": SANDBOX,
         "test": TEST,

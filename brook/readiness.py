@@ -11,7 +11,12 @@ class Readiness:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
+        self._leaving = False
         self._draining = False
+
+    def leave(self) -> None:
+        """Report that the server is about to stop. New streams are still let in."""
+        self._leaving = True
 
     def drain(self) -> None:
         """Refuse new streams from now on: the server is stopping."""
@@ -19,7 +24,7 @@ class Readiness:
 
     def reasons(self) -> list[str]:
         """Return the reasons to send new clients elsewhere; empty if the server is ready."""
-        stopping = ["the server is stopping"] if self._draining else []
+        stopping = ["the server is stopping"] if self._leaving or self._draining else []
         return stopping + self._feed.not_ready_reasons()
 
     def check(self) -> None:

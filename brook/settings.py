@@ -86,6 +86,24 @@ class Settings:
     drain_seconds: float = _setting(
         5.0, "Time to close all client connections when the server stops.", min=0, max=600
     )
+    drain_delay_seconds: float = _setting(
+        0.0,
+        "Time for which the server goes on after SIGTERM, while /readyz is 503 already: load balancers need "
+        "it to notice.",
+        min=0,
+        max=600,
+    )
+    connection_max_seconds: float = _setting(
+        0.0,
+        "Time after which a client is asked to reconnect, so that load spreads over new servers; 0 for "
+        "never. Each client gets a time between half of it and all of it.",
+        min=0,
+        max=7 * 86400,
+    )
+    metrics_port: int = _setting(
+        0, "Port for /metrics alone; 0 serves it on the port of the streams.", min=0, max=65535
+    )
+    log_format: str = _setting("text", "Format of the log on stderr: text or json.")
     compression: str = _setting("gzip", "Compression for clients that accept it: gzip or off.")
     cors_origin: str = _setting("*", "Origin allowed to read the stream; * for any, empty for none.")
 
@@ -104,6 +122,8 @@ class Settings:
                 raise SettingsError(f"--namespace takes db.coll, or db.* for a whole database, got {name!r}")
         if self.compression not in ("gzip", "off"):
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
+        if self.log_format not in ("text", "json"):
+            raise SettingsError(f"--log-format takes text or json, got {self.log_format!r}")
         if self.cors_origin not in ("", "*") and not _ORIGIN.fullmatch(self.cors_origin):
             raise SettingsError(
                 "--cors-origin takes * or one origin as browsers send it, such as https://example.org: "

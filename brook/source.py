@@ -20,6 +20,15 @@ class Source(abc.ABC):
     interruption: str | None = None
     """The reason why no events flow at the moment, in one line for `/readyz`; None while they flow."""
 
+    interruptions = 0
+    """Number of times that the flow of events was interrupted since the start."""
+
+    gaps = 0
+    """Number of times that events were lost, and every client was reset."""
+
+    log_window_seconds: float | None = None
+    """Time that the log reaches back, when it was last looked at; None if it is not known."""
+
     async def open(self) -> None:  # noqa: B027 - nothing to do for a source without a connection
         """Get ready. Raises OperatorError, with a message that says what to do."""
 
@@ -73,6 +82,12 @@ class Source(abc.ABC):
     def age_seconds(self, position: Position) -> float:
         """The approximate age of a position. Replays serve the newest positions first."""
         return 0.0
+
+    def lag_seconds(self, batch: Batch) -> float | None:
+        """Time since the last event of a batch happened, by the clocks of both sides; None if it is not
+        known.
+        """
+        return None
 
     async def close(self) -> None:  # noqa: B027
         """Give everything back."""

@@ -67,7 +67,10 @@ class _Supervisor:
                 code = 1
                 self._stop()
             elif not self._stopping:
-                log.error("worker %d ended with exit code %d; restarting it", worker, ended)
+                log.error(
+                    "worker %(worker)d ended with exit code %(code)d; restarting it",
+                    {"worker": worker, "code": ended},
+                )
                 time.sleep(RESTART_SECONDS)
                 self._start(worker)
         return code

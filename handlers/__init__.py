@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
+from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
+from handlers.refusals import Refusals
 from handlers.stream import StreamHandler
 from handlers.watcher import Watcher
-
-log = logging.getLogger(__name__)
 
 
 def application(
@@ -34,6 +33,7 @@ def application(
     readiness: Readiness,
     static_path: Path,
     descriptors: Descriptors | None = None,
+    metrics: Metrics | None = None,
 ) -> tornado.web.Application:
     """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
     descriptors = descriptors or Descriptors.of_this_process()
@@ -60,10 +60,7 @@ def application(
         (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
         (r".*", NotFoundHandler, common),
     ]
-    return tornado.web.Application(routes, log_function=_log_request)
-
-
-def _log_request(handler: tornado.web.RequestHandler) -> None:
-    """Log a debug line without the query: an id in it may contain a document's `_id`."""
-    request = handler.request
-    log.debug("%d %s %s", handler.get_status(), request.method, request.path)
+    if metrics is not None and not settings.metrics_port:
+        routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
+    refusals = metrics.refusals if metrics is not None else Refusals()
+    return tornado.web.Application(routes, log_function=refusals.log)

@@ -55,6 +55,9 @@ class ProblemHandler(tornado.web.RequestHandler):
     allowed_methods = "GET, OPTIONS"
     cross_origin_methods = "GET, OPTIONS"
 
+    problem_code = ""
+    """The code of the problem with which the request was refused; empty if it was not."""
+
     def initialize(self, cors: Cors) -> None:
         self._cors = cors
 
@@ -79,6 +82,7 @@ class ProblemHandler(tornado.web.RequestHandler):
             status = HTTPStatus(status_code)
             code = "not-found" if status == HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "-")
             body = problem(status, code, "see the server log" if status >= 500 else status.description)
+        self.problem_code = str(body["code"])
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", self.allowed_methods)
         self.finish(json.dumps(body))

@@ -67,7 +67,8 @@ def listen(
     )
     acceptor = Acceptor(sockets, app, requests, descriptors)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    log.info("listening at http://%s:%d", name, sockets[0].getsockname()[1])
+    port = sockets[0].getsockname()[1]
+    log.info("listening at http://%(host)s:%(port)d", {"host": name, "port": port})
     return acceptor
 
 
@@ -78,7 +79,7 @@ def _without_values(record: logging.LogRecord) -> bool:
     return True
 
 
-def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
+def bind(settings: Settings, *, reuse_port: bool, option: str = "--port") -> list[socket.socket]:
     """Bind the configured address. Raises OperatorError, with the remedy in its message."""
     host, port = settings.host, settings.port
     with warnings.catch_warnings():
@@ -89,7 +90,7 @@ def bind(settings: Settings, *, reuse_port: bool) -> list[socket.socket]:
         except socket.gaierror:
             problem = f"--host {host!r} is no address of this machine"
         except OSError as error:
-            problem = _cannot_bind(error, host, port)
+            problem = _cannot_bind(error, host, port, option)
         else:
             for bound in sockets:
                 _set_options(bound, settings.write_timeout_seconds)
@@ -114,12 +115,12 @@ def _set_options(listening: socket.socket, stuck_seconds: float) -> None:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
-def _cannot_bind(error: OSError, host: str, port: int) -> str:
+def _cannot_bind(error: OSError, host: str, port: int, option: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} is in use: stop the program that uses it, or choose another with --port"
+            return f"port {port} is in use: stop the program that uses it, or choose another with {option}"
         case errno.EACCES:
-            return f"port {port} needs elevated privileges: choose one above 1023 with --port"
+            return f"port {port} needs elevated privileges: choose one above 1023 with {option}"
         case errno.EADDRNOTAVAIL:
             return f"--host {host!r} is no address of this machine"
     return f"cannot listen at {host} port {port}: {error.strerror}"

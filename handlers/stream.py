@@ -187,6 +187,7 @@ class StreamHandler(ProblemHandler):
         self._common_headers()
         for name, value in STREAM_HEADERS.items():
             self.set_header(name, value)
+        self.problem_code = error.code
         data = json.dumps(problem_of(error))
         frame = sse.farewell("problem", data, self._configuration.jittered_retry_ms())
         # The client should reach another server, if there is one, and not reuse this connection.

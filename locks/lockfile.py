@@ -19,6 +19,8 @@ SOURCES = {
     "dev.txt": ("setup.py", "locks/pip.in", "--extra", "dev"),
     # So that a package has the same version in both.
     "run.txt": ("setup.py", "locks/pip.in", "--extra", "sandbox", "--constraint", "locks/dev.txt"),
+    # Without the sandbox's MongoDB: for an image, or a server with a MongoDB elsewhere.
+    "serve.txt": ("setup.py", "locks/pip.in", "--constraint", "locks/dev.txt"),
     "peers.txt": ("locks/peers.in", "locks/pip.in"),
     "upgrade.txt": ("locks/upgrade.in", "locks/pip.in"),
     "mongod.txt": ("locks/mongod.in",),

@@ -37,5 +37,8 @@ class Observer(Protocol):
     def joined(self, subscriber: Subscriber) -> None:
         """A subscriber was added to the list."""
 
+    def resumed(self, subscriber: Subscriber) -> None:
+        """A subscriber with a position has reached the present; `origin` says from where."""
+
     def left(self, subscriber: Subscriber) -> None:
         """A subscriber has left; `close_reason` has the reason."""

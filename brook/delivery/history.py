@@ -85,6 +85,11 @@ class History:
         """Approximate bytes held by events."""
         return self._size
 
+    @property
+    def span_seconds(self) -> float:
+        """Time since the oldest event here was published; 0 if there is none."""
+        return self._clock() - self._blocks[0].born if self._blocks else 0.0
+
     def __len__(self) -> int:
         return sum(len(block.events) for block in self._blocks)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from brook import sse
 from brook.delivery.history import History
-from brook.delivery.subscriber import CloseReason, State
+from brook.delivery.subscriber import CloseReason, State, Subscriber
 from brook.delivery.subscribers import SubscriberList
 from brook.settings import Settings
 from brook.source import Source
@@ -21,6 +21,15 @@ INTERRUPTED_SECONDS = 5.0
 
 INTERRUPTED = sse.frame('{"state":"interrupted"}', event="feed")
 LIVE = sse.frame('{"state":"live"}', event="feed")
+
+# The goodbyes of a drain are spread over this part of its time; the rest is for clients that read slowly.
+SPREAD = 0.8
+
+# A few clients are no herd: they are told at once.
+GOODBYES_PER_SECOND = 100
+
+# Time between two rounds of goodbyes.
+ROUND_SECONDS = 0.05
 
 
 class Keeper:
@@ -50,14 +59,25 @@ class Keeper:
             self._subscribers.expire()
             self._disconnect_stuck()
             self._announce_feed()
+            self._rotate()
             await self._keep_alive()
 
     async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
-        """Say goodbye to every subscriber. Returns when all have left; cuts off the rest at the timeout."""
-        for subscriber in list(self._subscribers):
-            self._subscribers.say_goodbye(subscriber, reason)
+        """Say goodbye to every subscriber, spread over the time, so that the other servers are not sent all
+        of them at once. Returns when all have left; cuts off the rest at the timeout.
+        """
+        began = time.monotonic()
+        remaining = list(self._subscribers)
+        seconds = min(SPREAD * timeout_seconds, len(remaining) / GOODBYES_PER_SECOND)
+        rounds = max(1, round(seconds / ROUND_SECONDS))
+        for number in range(rounds):
+            for subscriber in remaining[number::rounds]:
+                self._subscribers.say_goodbye(subscriber, reason)
+            if number + 1 < rounds:
+                await asyncio.sleep(seconds / rounds)
         try:
-            await asyncio.wait_for(self._subscribers.empty.wait(), timeout_seconds)
+            left_seconds = max(0.0, began + timeout_seconds - time.monotonic())
+            await asyncio.wait_for(self._subscribers.empty.wait(), left_seconds)
         except TimeoutError:
             for subscriber in list(self._subscribers):
                 self._subscribers.cut(subscriber, reason)
@@ -67,6 +87,17 @@ class Keeper:
         for subscriber in list(self._subscribers):
             if subscriber.waiting and subscriber.progress_at <= due:
                 self._subscribers.cut(subscriber, CloseReason.WRITE_TIMEOUT)
+
+    def _rotate(self) -> None:
+        """Say goodbye to the clients that have been here for long enough."""
+        most = self._settings.connection_max_seconds
+        if not most:
+            return
+        now = self._clock()
+        for subscriber in list(self._subscribers):
+            age = now - subscriber.joined
+            if age >= most / 2 and age >= most * _share(subscriber):
+                self._subscribers.say_goodbye(subscriber, CloseReason.MAX_AGE)
 
     def _announce_feed(self) -> None:
         """Tell the clients when the source has been interrupted for some time, and when it recovers."""
@@ -102,3 +133,11 @@ class Keeper:
                 sent += 1
                 if sent % KEEP_ALIVES_PER_TURN == 0:
                     await asyncio.sleep(0)
+
+
+def _share(subscriber: Subscriber) -> float:
+    """A share from 0.5 to 1, evenly spread over the subscribers, and the same each time for one of them.
+
+    Made from its address in memory: a number of its own would cost memory for each client.
+    """
+    return 0.5 + (hash(subscriber) * 2654435761 % 2**32) / 2**33

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from brook import sse
+from brook.delivery.statistics import LiveStatistics
 from brook.delivery.subscriber import Subscriber
 from brook.errors import ClientError
 from brook.event import Batch, DecodedEvent, Position, Reset
@@ -108,6 +109,9 @@ class LiveMode(Protocol):
 
     def forget(self) -> None:
         """Forget the content of every set: batches were passed over."""
+
+    def statistics(self) -> LiveStatistics:
+        """Count the result sets and their documents."""
 
     def __bool__(self) -> bool:
         """True if there is a result set."""

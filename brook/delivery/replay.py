@@ -73,6 +73,11 @@ class Replayer:
         self._probing = False
         self._last_band = -1
 
+    @property
+    def open_cursors(self) -> int:
+        """Number of replays that are running."""
+        return len(self._reading)
+
     def take(self, subscriber: Subscriber, delivery: Delivery) -> None:
         self._taken[subscriber] = delivery
         self._waiting[subscriber] = None

@@ -10,6 +10,17 @@ from brook.delivery.subscriber import State, Subscriber
 
 
 @dataclass(frozen=True, slots=True)
+class LiveStatistics:
+    """The result sets of live mode at one moment, as numbers."""
+
+    result_sets: int = 0
+    documents: int = 0
+    """Members of all result sets."""
+    reads: int = 0
+    """Snapshots that are being read, or wait to be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """The list at one moment, as numbers."""
 

@@ -14,6 +14,7 @@ A client that leaves, or is cut off, goes to GONE from any state.
 from __future__ import annotations
 
 import enum
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,11 @@ from brook.subscription import Bundle, Subscription, Wanted
 
 if TYPE_CHECKING:  # the protocol of the readers speaks of subscribers
     from brook.delivery.live import Reader
+
+log = logging.getLogger(__name__)
+
+LEFT = "client left after %(seconds).1f s: %(events)d events, %(bytes)d bytes, %(reason)s"
+LEFT_RESUMED = LEFT + ", resumed"
 
 # Size of one write from the queue. Each completed write counts as progress, so a client that takes a large
 # document slowly does not count as stuck.
@@ -34,11 +40,24 @@ class CloseReason(enum.StrEnum):
 
     SHUTDOWN = "shutdown"
     SLOW_CONSUMER = "slow-consumer"
+    MAX_AGE = "max-age"
     REFUSED = "refused"
     # Only in the log: the client can no longer be told.
     CLIENT_LEFT = "client-left"
     WRITE_TIMEOUT = "write-timeout"
     REPLAY_FAILED = "replay-failed"
+
+
+class Origin(enum.StrEnum):
+    """The place from which a client was brought up to the present."""
+
+    NOW = "now"
+    """It asked for nothing from before."""
+    MEMORY = "memory"
+    LOG = "log"
+    SNAPSHOT = "snapshot"
+    RESET = "reset"
+    """Its position was lost."""
 
 
 class State(enum.Enum):
@@ -67,17 +86,18 @@ class Subscriber:
         "__weakref__",
         "_queue",
         "_queue_max_bytes",
+        "arriving",
         "bytes",
         "close_reason",
         "connection",
         "events",
         "joined",
+        "origin",
         "position",
         "progress_at",
         "queued_bytes",
         "reader",
         "replayed",
-        "resumed",
         "seen",
         "sent_at",
         "state",
@@ -90,7 +110,9 @@ class Subscriber:
         self.connection = connection
         self.state = State.CATCHING_UP
         self.joined = time.monotonic()
-        self.resumed = False
+        self.origin = Origin.NOW
+        self.arriving = False
+        """True while a client that sent a position has not reached the present."""
         self.replayed: tuple[Subscription, ...] = () if isinstance(subscription, Bundle) else (subscription,)
         """The subscriptions of which a replay of the log sends the changes."""
         self.reader: Reader | None = None
@@ -119,15 +141,36 @@ class Subscriber:
         return self.subscription
 
     @property
+    def resumed(self) -> bool:
+        """True if the client sent a position."""
+        return self.origin is not Origin.NOW
+
+    @property
     def over_bound(self) -> bool:
         """True if the queue exceeds its bound."""
         return self.queued_bytes > self._queue_max_bytes
 
+    def log_end(self) -> None:
+        """Write the line about its connection to the log."""
+        facts = {
+            "seconds": round(time.monotonic() - self.joined, 3),
+            "events": self.events,
+            "bytes": self.bytes,
+            "reason": self.close_reason,
+            "resumed": self.resumed,
+        }
+        log.info(LEFT_RESUMED if self.resumed else LEFT, facts)
+
     # -- states ------------------------------------------------------------------------------------
+
+    def come_back(self, origin: Origin = Origin.MEMORY) -> None:
+        """Note that the client sent a position, and where it is read from; RESET if it is lost."""
+        self.origin = origin
+        self.arriving = True
 
     def resume(self, position: Position) -> None:
         """Start at a position that the client sent."""
-        self.resumed = True
+        self.come_back()
         self.position = position
 
     def advance(self, position: Position, events: int = 0) -> None:
@@ -138,6 +181,8 @@ class Subscriber:
     def wait_for_replay(self) -> None:
         """Leave the history, which does not cover the position."""
         self._become(State.REPLAYING)
+        if self.origin is Origin.MEMORY:
+            self.origin = Origin.SNAPSHOT if self.subscription.is_live else Origin.LOG
 
     def catch_up(self) -> None:
         """Return to the history, which covers the position now."""
@@ -150,6 +195,7 @@ class Subscriber:
     def go_live(self) -> None:
         """Enter state LIVE, after the last frame of the history."""
         self._become(State.LIVE)
+        self.arriving = False
         self.position = None
 
     def see(self, key: str) -> None:

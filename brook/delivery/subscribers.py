@@ -7,7 +7,6 @@ subscriber delays no other.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,14 +19,12 @@ from brook.delivery.history import History
 from brook.delivery.live import Callbacks, LiveMode, Reader, Update, refusal
 from brook.delivery.sender import Sender
 from brook.delivery.statistics import Statistics
-from brook.delivery.subscriber import CloseReason, State, Subscriber
+from brook.delivery.subscriber import CloseReason, Origin, State, Subscriber
 from brook.delivery.views import ChangeView, View
 from brook.errors import ClientError
 from brook.event import Batch, Position, Reset
 from brook.settings import Settings
 from brook.subscription import Subscription
-
-log = logging.getLogger(__name__)
 
 # Number of blocks that a subscriber may read in one turn of the event loop.
 CATCH_UP_BLOCKS = 16
@@ -97,18 +94,22 @@ class SubscriberList(Sender):
         opening = sse.retry(self._settings.retry_ms) if may_be_empty else sse.KEEP_ALIVE
         opening += opened
         if self._live is not None and subscriber.subscription.is_live:
-            subscriber.resumed = since is not None
+            if since is not None:
+                subscriber.come_back()
             subscriber.reader = self._live.reader(subscriber, since, fresh)
             if reset is not None:
+                subscriber.come_back(Origin.RESET)
                 subscriber.reader.reset(reset)
             self._read_on(subscriber, opening + self._notice)
             return
         if reset is not None:
             opening += reset.frame(subscriber.alone)
+            subscriber.come_back(Origin.RESET)
         opening += self._notice
         if since is None or subscriber.subscription.recipient:
             # A source that plays to each client alone handles `since` itself.
-            subscriber.resumed = since is not None
+            if since is not None:
+                subscriber.resume(since)
             self._go_live(subscriber, opening)
         else:
             subscriber.resume(since)
@@ -138,14 +139,7 @@ class SubscriberList(Sender):
             self._emptied = self._clock()
         for observer in self._observers:
             observer.left(subscriber)
-        log.info(
-            "client left after %.1f s: %d events, %d bytes, %s%s",
-            time.monotonic() - subscriber.joined,
-            subscriber.events,
-            subscriber.bytes,
-            subscriber.close_reason,
-            ", resumed" if subscriber.resumed else "",
-        )
+        subscriber.log_end()
 
     def say_goodbye(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """Send a subscriber its farewell. Its connection is closed once that is written."""
@@ -367,6 +361,8 @@ class SubscriberList(Sender):
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
         """Take a subscriber back. It reads on from the history; with a reset it goes live."""
+        if reset is not None:
+            subscriber.come_back(Origin.RESET)
         if reset is not None and subscriber.reader is None:
             self._go_live(subscriber, reset.frame(subscriber.alone))
             return
@@ -390,6 +386,9 @@ class SubscriberList(Sender):
         self.send(subscriber, data)
         if subscriber.state in (State.CLOSING, State.GONE):
             return
+        if subscriber.arriving:
+            for observer in self._observers:
+                observer.resumed(subscriber)
         subscriber.go_live()
         self._groups.join(subscriber, self._clock())
 

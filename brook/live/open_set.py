@@ -124,6 +124,11 @@ class OpenSet:
         if self._snapshot is not None and self._snapshot.complete and not self._is_fresh():
             self._snapshot = None
 
+    @property
+    def is_read(self) -> bool:
+        """True while a snapshot is being read, or waits to be."""
+        return self._task is not None and not self._task.done()
+
     def close(self) -> asyncio.Task[None] | None:
         """Stop the read. Returns its task, which has to be awaited."""
         if self.flush_timer is not None:

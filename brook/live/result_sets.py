@@ -12,6 +12,7 @@ from brook.changes import resume_token
 from brook.changes.change import DecodedChange
 from brook.delivery.history import History
 from brook.delivery.live import Callbacks, Reader
+from brook.delivery.statistics import LiveStatistics
 from brook.delivery.subscriber import Subscriber
 from brook.event import Batch, DecodedEvent, Position, ResetReason
 from brook.live import frames
@@ -62,6 +63,15 @@ class ResultSets:
 
     def attach(self, list: Callbacks) -> None:
         self._list = list
+
+    def statistics(self) -> LiveStatistics:
+        """Count the result sets, their documents and the reads."""
+        opened = self._open.values()
+        return LiveStatistics(
+            result_sets=len(opened),
+            documents=sum(each.result_set.count for each in opened),
+            reads=sum(each.is_read for each in opened),
+        )
 
     async def close(self) -> None:
         """Stop all reads."""

@@ -6,24 +6,29 @@ import asyncio
 import contextlib
 import datetime
 import logging
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 from time import time as wall_clock
 from typing import Any, TypeVar
 
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo.errors import OperationFailure, PyMongoError
 
 from brook.changes import resume_token
+from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
 from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
 from brook.event import Batch, Position, Reset, ResetReason
+from brook.finding import Level
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
-from sources.mongo import client, errors, snapshot
+from sources.mongo import client, collections, errors, snapshot, window
 from sources.mongo.tail import Deployment, Tail
 
 log = logging.getLogger(__name__)
@@ -35,6 +40,12 @@ BACKOFF_MOST_SECONDS = 5.0
 
 # Errors of the server in one place of the log, after which it is read again from the cluster time before.
 TRIES_IN_ONE_PLACE = 5
+
+# A log that is lost again within this time is too short for its writes. Each loss resets every client, and
+# all of them read their data anew.
+REPEATED_SECONDS = 60.0
+PAUSE_FIRST_SECONDS = 1.0
+PAUSE_MOST_SECONDS = 30.0
 
 EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
 
@@ -49,6 +60,8 @@ PRE_IMAGES_WIRE_VERSION = 17
 
 # The first with `$changeStreamSplitLargeEvent`.
 SPLIT_EVENTS_VERSION = (6, 0, 9)
+
+_AWARE = DEFAULT_RAW_BSON_OPTIONS.with_options(tz_aware=True)
 
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
@@ -71,6 +84,7 @@ class MongoSource(Source):
         self._deployment = Deployment(self._client, self._executor, self._namespaces)
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
+        self._window: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect, and open the change stream a little in the past. Raises OperatorError."""
@@ -84,6 +98,9 @@ class MongoSource(Source):
             log.info("connected to the database %s", self._settings.database)
             self._opened = await self._now()
             self._live = await self._open_warm(self._opened)
+            await self._warn()
+            watching = window.watch(self._beginning, self._tell_window, self._settings.history_seconds)
+            self._window = asyncio.create_task(watching, name="window")
         except PyMongoError as error:
             raise errors.operator_error(error, self._client, self._namespaces) from error
 
@@ -117,12 +134,19 @@ class MongoSource(Source):
         """Every change, for ever. After a gap in the log, every client is reset once, and the feed goes
         on.
         """
+        pause, lost_at = 0.0, -math.inf
         while True:
             try:
                 async for batch in self._follow(self._opened_tail()):
                     yield batch
             except HistoryLost as error:
-                log.error("the change stream cannot go on (%s): every client is reset", error)
+                text = "the change stream cannot go on (%(reason)s): every client is reset"
+                log.error(text, {"reason": str(error)})
+            self.gaps += 1
+            pause, lost_at = pause_after_loss(pause, monotonic() - lost_at), monotonic()
+            if pause:
+                self._tell(f"MongoDB's log is lost again and again: trying again in {pause:.0f} s")
+                await asyncio.sleep(pause)
             start = await self._restart()
             reset = Reset(ResetReason.HISTORY_LOST, id=start.id, key=start.key)
             yield Batch((reset,), checkpoint=start, restarted=True)
@@ -170,8 +194,18 @@ class MongoSource(Source):
     def age_seconds(self, position: Position) -> float:
         return wall_clock() - resume_token.cluster_time(position.key)[0]
 
+    def lag_seconds(self, batch: Batch) -> float | None:
+        """Known since MongoDB 6.0, which notes the time of a change in milliseconds."""
+        last = batch.events[-1]
+        if not isinstance(last, Change):
+            return None
+        at = RawBSONDocument(last.raw, _AWARE).get("wallTime")
+        return wall_clock() - at.timestamp() if isinstance(at, datetime.datetime) else None
+
     async def close(self) -> None:
         """Close the cursor and the connections, as far as the server answers."""
+        if self._window is not None:
+            self._window.cancel()
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 # When the server dies just now, the driver trips over the session that it has given back.
@@ -252,9 +286,9 @@ class MongoSource(Source):
                 # Only a read tells if the log reaches back so far.
                 await tail.fetch()
             except PyMongoError as error:
+                await tail.close()
                 if errors.code(error) != errors.CHANGE_STREAM_HISTORY_LOST:
                     raise
-                await tail.close()
             else:
                 return tail
         tail = self._live_tail(now)
@@ -263,6 +297,14 @@ class MongoSource(Source):
 
     def _live_tail(self, start: ClusterTime) -> Tail:
         return Tail(self._deployment, start=start, late=self._tell)
+
+    async def _warn(self) -> None:
+        """Warn of a name that is likely to be mistyped. `--check` tells more."""
+        with contextlib.suppress(OperationFailure):
+            found = await collections.examine(self._client, self._namespaces, pre_images=False)
+            for finding in found:
+                if finding.level is Level.WARNING:
+                    log.warning("%s: %s (%s)", finding.subject, finding.says, finding.remedy)
 
     async def _examine(self, hello: Mapping[str, Any]) -> Deployment:
         """The abilities of this MongoDB."""
@@ -297,6 +339,9 @@ class MongoSource(Source):
         # A mongos has none.
         return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
+    def _tell_window(self, seconds: float) -> None:
+        self.log_window_seconds = seconds
+
     def _report(self, tail: Tail, interruption: str | None) -> None:
         if tail is self._live:
             self._tell(interruption)
@@ -309,9 +354,18 @@ class MongoSource(Source):
         if interruption is None:
             log.info("the change stream goes on")
         elif before is None:
-            log.warning("the change stream is interrupted, trying again: %s", interruption)
+            self.interruptions += 1
+            text = "the change stream is interrupted, trying again: %(reason)s"
+            log.warning(text, {"reason": interruption})
         elif _kind(before) != _kind(interruption):
-            log.warning("the change stream is still interrupted: %s", interruption)
+            log.warning("the change stream is still interrupted: %(reason)s", {"reason": interruption})
+
+
+def pause_after_loss(pause: float, seconds: float) -> float:
+    """Time to wait after a loss of the log, `seconds` after the one before; `pause` was its time to wait."""
+    if seconds > REPEATED_SECONDS:
+        return 0.0
+    return min(max(PAUSE_FIRST_SECONDS, 2 * pause), PAUSE_MOST_SECONDS)
 
 
 def _kind(interruption: str) -> str:

@@ -23,6 +23,9 @@ FIELDS = dataclasses.fields(Settings)
 NUMBERS = [field for field in FIELDS if type(field.default) in (int, float)]
 MODES = {"demo", "mongo", "sandbox"}
 
+# Options of `--check`, which starts no server.
+CHECK = {"check", "output"}
+
 # By setting: what cannot be meant, whoever says it.
 NONSENSE = {
     "database": ["", "a b", "a.b", "a/b", "a\\b", 'a"b', "a$b", "a\0b"],
@@ -43,6 +46,7 @@ NONSENSE = {
         "https://u@a.example",
     ],
     "compression": ["", "brotli", "GZIP", "on"],
+    "log_format": ["", "xml", "JSON"],
 }
 
 each_field = pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
@@ -62,7 +66,7 @@ def parse(*arguments: str) -> dict:
 
 
 def settings_of(*arguments: str) -> Settings:
-    return Settings(**{name: value for name, value in parse(*arguments).items() if name not in MODES})
+    return Settings(**{name: value for name, value in parse(*arguments).items() if name not in MODES | CHECK})
 
 
 def run(*arguments: str) -> Result:
@@ -94,7 +98,7 @@ def test_setting_has_an_option_an_environment_name_a_help_and_its_default(field)
 
 
 def test_there_are_no_options_but_the_settings_and_the_modes():
-    assert set(options()) == {field.name for field in FIELDS} | MODES | {"version"}
+    assert set(options()) == {field.name for field in FIELDS} | MODES | CHECK | {"version"}
     assert {options()[mode].envvar for mode in MODES} == {"BROOK_DEMO", "BROOK_MONGO", "BROOK_SANDBOX"}
 
 
@@ -111,7 +115,7 @@ def test_help_says_option_environment_and_default(field):
     assert field.metadata["help"].split(";")[0] in shown
 
 
-COUNTS = ("port", "replay_cursors", "processes", "snapshot_cursors", "snapshot_max_documents")
+COUNTS = ("port", "metrics_port", "replay_cursors", "processes", "snapshot_cursors", "snapshot_max_documents")
 
 
 @each_field
@@ -215,11 +219,12 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
         case int():
             value = str(field.default + 1)
         case float():
-            value = str(field.default / 2)
+            value = str(field.default / 2 or 1.0)
         case tuple():
             value = "shop.herons shop.otters"
         case str():
-            value = {"compression": "off", "cors_origin": "https://a.example"}.get(field.name, "other")
+            chosen = {"compression": "off", "cors_origin": "https://a.example", "log_format": "json"}
+            value = chosen.get(field.name, "other")
     monkeypatch.setenv(environment_name(field.name), value)
     found = getattr(settings_of(), field.name)
     assert found != field.default

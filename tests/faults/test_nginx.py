@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 
+from sources.sandbox import Sandbox
 from tests.support.crowd import Crowd, Writers
+from tests.support.live_member import LiveMember
 from tests.support.raw_client import RawClient
 
 CLIENTS = 60
@@ -156,3 +159,60 @@ def test_clients_of_two_servers_resume_on_the_other_one(
             crowd.check(truth)
 
     asyncio.run(scenario())
+
+
+MANY = 500
+
+
+@pytest.mark.timeout(400)
+def test_five_hundred_clients_of_two_instances_and_three_nodes_lose_nothing(start_server, start_nginx):
+    """Instances are killed and replaced, a node steps down and another is killed, under load.
+
+    Clients of changes get each document once and in order; clients of a live query end with what `find` has.
+    """
+    with Sandbox(3) as trio, pymongo.MongoClient(trio.uri) as client:
+        arguments = ("--mongo", trio.uri, "--database", "fleet", "--retry-ms", "300", "--drain-seconds", "1")
+        servers = [start_server(*arguments) for _ in range(2)]
+        port = start_nginx(*(server.port for server in servers), options=OPTIONS["with HTTP/1.1"])
+
+        async def disturb(crowd: Crowd, writers: Writers) -> None:
+            for server in servers:
+                server.kill()
+                await writers.more(100)
+                await asyncio.to_thread(server.start)
+                await crowd.until(lambda member: member.opened)
+                assert await asyncio.to_thread(server.stop) == 0
+                await writers.more(100)
+                await asyncio.to_thread(server.start)
+                await crowd.until(lambda member: member.opened)
+            with trio.primary().client() as primary:
+                primary.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=1)
+            await asyncio.to_thread(trio.primary)
+            await writers.more(100)
+            killed = trio.primary()
+            await asyncio.to_thread(killed.stop, signal.SIGKILL)
+            await writers.more(100)
+            await asyncio.to_thread(killed.start)
+
+        async def scenario() -> None:
+            live = [LiveMember(port) for _ in range(20)]
+            async with Crowd(port, MANY) as crowd:
+                following = [asyncio.create_task(each.run()) for each in live]
+                with Writers(trio.uri, "fleet", pause_seconds=0.02) as writers:
+                    await writers.more(100)
+                    await disturb(crowd, writers)
+                    truth = await writers.finish()
+                await crowd.until_last(120)
+                crowd.check(truth)
+                found = {document["_id"]: document for document in client.fleet.creatures.find()}
+                async with asyncio.timeout(60):
+                    while any(each.documents != found for each in live):
+                        assert not any(task.done() for task in following), following
+                        await asyncio.sleep(0.05)
+                assert all(each.connects > 1 for each in live)
+                print(f"\nfleet: {len(truth)} documents, {MANY * len(truth):,} deliveries of changes")
+                for task in following:
+                    task.cancel()
+                await asyncio.gather(*following, return_exceptions=True)
+
+        asyncio.run(scenario())

@@ -106,13 +106,15 @@ def test_rooms_name_only_those_below_them(path):
 def test_each_room_uses_only_the_libraries_that_are_its_business(path):
     known = {
         "server": {"click", "tornado"},
-        "handlers": {"tornado"},
+        "handlers": {"tornado", "prometheus_client"},
         "sources": DRIVER | {"bson"},
         "brook": {"bson", "orjson"},
     }
     room = name_of(path).partition(".")[0]
     foreign = rooms_of(imports(path)) - set(sys.stdlib_module_names) - set(OURS)
     assert foreign <= known[room]
+    if "prometheus_client" in foreign:
+        assert name_of(path) == "handlers.metrics"
     if foreign & DRIVER:
         assert re.fullmatch(r"sources\.(mongo(\.\w+)*|sandbox)", name_of(path))
 

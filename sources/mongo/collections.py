@@ -1,0 +1,89 @@
+"""The collections that the operator named, compared with the ones that exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from brook.finding import Finding, Level
+from brook.namespaces import ALL, Namespaces
+
+# More names would fill the screen.
+MAX_NAMES = 10
+
+_PRE_IMAGES = "changeStreamPreAndPostImages"
+
+
+async def examine(client: Any, namespaces: Namespaces, *, pre_images: bool) -> list[Finding]:
+    """Return a finding for each collection. Raises PyMongoError."""
+    findings = []
+    for database, names in namespaces.by_database.items():
+        existing = await _existing(client, database)
+        others = await _databases(client, database) if not existing else []
+        for name in sorted(names):
+            if name == ALL:
+                findings.append(_all(database, existing, others))
+            elif name not in existing:
+                findings.append(_missing(database, name, existing, others))
+            else:
+                findings.append(_found(database, name, existing[name], pre_images=pre_images))
+    return findings
+
+
+async def _existing(client: Any, database: str) -> dict[str, Mapping[str, Any]]:
+    # Without this option, a user who may not list all collections would be refused.
+    cursor = await client[database].list_collections(authorizedCollections=True)
+    found = {str(each["name"]): each async for each in cursor}
+    return {name: each for name, each in found.items() if not name.startswith("system.")}
+
+
+async def _databases(client: Any, missing: str) -> list[str]:
+    command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
+    names = [str(each["name"]) for each in (await client.admin.command(command))["databases"]]
+    return [name for name in names if name not in ("admin", "config", "local", missing)]
+
+
+def _missing(database: str, name: str, existing: Mapping[str, Any], databases: list[str]) -> Finding:
+    close = difflib.get_close_matches(name, existing, n=1)
+    if close:
+        remedy = f"is {close[0]} meant? --collection {close[0]}"
+    elif existing:
+        remedy = f"the database has: {_names(existing)}"
+    elif databases:
+        remedy = (
+            f"the database has no collection at all; there are the databases {_names(databases)}: --database"
+        )
+    else:
+        remedy = "the database is empty; the collection may be made later"
+    level = Level.WARNING if existing else Level.NOTE
+    return Finding(level, f"collection {database}.{name}", "there is none of this name yet", remedy)
+
+
+def _all(database: str, existing: Mapping[str, Any], databases: list[str]) -> Finding:
+    if existing:
+        return Finding(Level.OK, f"database {database}", f"has the collections {_names(existing)}")
+    remedy = f"there are the databases {_names(databases)}" if databases else ""
+    return Finding(Level.NOTE, f"database {database}", "has no collection yet", remedy)
+
+
+def _found(database: str, name: str, info: Mapping[str, Any], *, pre_images: bool) -> Finding:
+    subject, kind = f"collection {database}.{name}", info["type"]
+    if kind != "collection":
+        says = f"it is a {kind}: its documents change without a change stream that tells it"
+        remedy = f"stream the collection behind the view: {info['options'].get('viewOn', '')}".rstrip(": ")
+        return Finding(Level.WARNING, subject, says, remedy)
+    if not pre_images or info["options"].get(_PRE_IMAGES, {}).get("enabled"):
+        return Finding(Level.OK, subject, "exists")
+    return Finding(
+        Level.NOTE,
+        subject,
+        "exists; a deleted document is told by its _id only, and before= has nothing to show",
+        f'db.runCommand({{collMod: "{name}", {_PRE_IMAGES}: {{enabled: true}}}})',
+    )
+
+
+def _names(names: Mapping[str, Any] | list[str]) -> str:
+    some = sorted(names)
+    rest = f" and {len(some) - MAX_NAMES} more" if len(some) > MAX_NAMES else ""
+    return ", ".join(some[:MAX_NAMES]) + rest

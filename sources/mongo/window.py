@@ -1,0 +1,54 @@
+"""The edge of MongoDB's log: how far back it reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import time as wall_clock
+
+from pymongo.errors import PyMongoError
+
+from brook.changes.resume_token import ClusterTime
+
+log = logging.getLogger(__name__)
+
+# Time between two looks at the beginning of the log.
+LOOK_SECONDS = 60.0
+
+# A client that is away for longer has to read its data anew: a laptop is closed for longer than this.
+SHORT_SECONDS = 3600.0
+
+SHORT = (
+    "MongoDB's log reaches back for only %(seconds)d s: a client that is away for longer has to read its "
+    "data anew"
+)
+
+
+async def watch(
+    beginning: Callable[[], Awaitable[ClusterTime]],
+    tell: Callable[[float], None],
+    history_seconds: float,
+    look_seconds: float = LOOK_SECONDS,
+) -> None:
+    """Tell the time that the log reaches back, for ever, and warn once when it is short.
+
+    Tells nothing until MongoDB has cut off the beginning: the log of a new replica set is young, not short.
+    """
+    first: ClusterTime | None = None
+    warned = False
+    while True:
+        try:
+            start = await beginning()
+        except PyMongoError:
+            start = (0, 0)  # the change stream reports it, and waits
+        if start != (0, 0):
+            if first is not None and start != first:
+                seconds = wall_clock() - start[0]
+                tell(seconds)
+                short = seconds < max(history_seconds, SHORT_SECONDS)
+                if short and not warned:
+                    log.warning(SHORT, {"seconds": round(seconds)})
+                warned = short
+            first = first or start
+        await asyncio.sleep(look_seconds)
