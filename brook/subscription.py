@@ -6,7 +6,7 @@ import enum
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # the query language imports bson, and the demo must run without it
     from brook.query import Fields, Filter, Key, Sort
@@ -93,6 +93,10 @@ class Subscription:
         """Approximate bytes held. The client decides how many."""
         texts = [str(value) for _, value in self.ids or ()] + list(self.fields.names if self.fields else ())
         return 500 + sum(200 + len(text) for text in texts) + (self.filter.size if self.filter else 0)
+
+    def selects(self, document: dict[str, Any]) -> bool:
+        """True if a document passes the filter."""
+        return self.filter is None or self.filter.matches(document)
 
     def includes(self, namespace: str) -> bool:
         """True if the subscription includes a collection, or a collection of a database."""

@@ -39,6 +39,10 @@ class Step:
 class Reader(Protocol):
     """Makes the bytes that one client needs before it is live. No method awaits."""
 
+    @property
+    def changes(self) -> tuple[Subscription, ...]:
+        """The subscriptions that lack changes of the past, which the history or a replay sends."""
+
     def next(self) -> Step:
         """The next step."""
 

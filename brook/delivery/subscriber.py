@@ -97,7 +97,6 @@ class Subscriber:
         "progress_at",
         "queued_bytes",
         "reader",
-        "replayed",
         "seen",
         "sent_at",
         "state",
@@ -113,8 +112,6 @@ class Subscriber:
         self.origin = Origin.NOW
         self.arriving = False
         """True while a client that sent a position has not reached the present."""
-        self.replayed: tuple[Subscription, ...] = () if isinstance(subscription, Bundle) else (subscription,)
-        """The subscriptions of which a replay of the log sends the changes."""
         self.reader: Reader | None = None
         """Makes what a client of live mode is sent before it is live; None for changes alone."""
         self.close_reason = CloseReason.CLIENT_LEFT
@@ -139,6 +136,11 @@ class Subscriber:
         """The subscription of a client that has only one."""
         assert not isinstance(self.subscription, Bundle)
         return self.subscription
+
+    @property
+    def replayed(self) -> tuple[Subscription, ...]:
+        """The subscriptions of which a replay of the log sends the changes."""
+        return (self.alone,) if self.reader is None else self.reader.changes
 
     @property
     def resumed(self) -> bool:

@@ -48,9 +48,7 @@ class BundleReader:
         self._resets = b""
         self._uncommitted = 0
         self._all_changes = bundle.changes
-        self._changes = [part for part in bundle.changes if part.tag not in fresh]
-        """The parts that lack changes of the past."""
-        subscriber.replayed = tuple(self._changes)
+        self.changes = tuple(part for part in bundle.changes if part.tag not in fresh)
         if since is not None:
             subscriber.resume(since)
         self._readers = {
@@ -62,7 +60,7 @@ class BundleReader:
     def next(self) -> Step:
         self._replaying = False
         position = self._subscriber.position
-        if position is not None and self._changes:
+        if position is not None and self.changes:
             after = self._history.find(position)
             if after is None:
                 self._replaying = True
@@ -83,8 +81,7 @@ class BundleReader:
         return Step(data + frames.commit(present), present)
 
     def start_over(self, broken: Sequence[Subscription]) -> None:
-        self._changes = list(self._all_changes)
-        self._subscriber.replayed = tuple(self._changes)
+        self.changes = tuple(self._all_changes)
         self._subscriber.advance(self._now())
         for reader in self._readers.values():
             reader.start_over(broken)
@@ -117,7 +114,7 @@ class BundleReader:
 
     def _read_changes(self, after: str) -> Step | None:
         """The next block of the history for all parts; None if there is no more."""
-        chunks = [self._history.read(after, part) for part in self._changes]
+        chunks = [self._history.read(after, part) for part in self.changes]
         known = [chunk for chunk in chunks if chunk is not None]
         if not known:
             return None

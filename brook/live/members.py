@@ -79,7 +79,7 @@ class Members:
     """Which documents match, not their content: a digest of each text that was shown, by key."""
 
     def __init__(self, subscription: Subscription, renderer: Renderer) -> None:
-        self._filter = subscription.filter
+        self._selects = subscription.selects
         self._renderer = renderer
         self._digests: dict[Key, bytes] = {}
 
@@ -104,7 +104,7 @@ class Members:
     def _change(self, key: Key, touched: Touched, holder: Holder) -> str:
         held = self._digests.get(key)
         document, id = touched.document, touched.change.document_id
-        if document is None or not (self._filter is None or self._filter.matches(document)):
+        if document is None or not self._selects(document):
             if held is None:
                 return ""
             del self._digests[key]

@@ -47,6 +47,13 @@ class Shared(Protocol):
 class SetReader:
     """One client of one result set. In a bundle, `tag` is the name of the set there."""
 
+    __slots__ = (
+        "_at", "_number", "_position", "_reason", "_sent", "_set", "_shared", "_tag",
+        "failed", "snapshot", "waits_since", "wake",
+    )  # fmt: skip
+
+    changes: tuple[Subscription, ...] = ()
+
     def __init__(
         self,
         shared: Shared,

@@ -50,7 +50,7 @@ class Window:
 
     def __init__(self, subscription: Subscription, renderer: Renderer) -> None:
         assert subscription.sort is not None
-        self._filter = subscription.filter
+        self._selects = subscription.selects
         self._sort: Sort = subscription.sort
         self._limit = subscription.limit
         self._capacity = capacity(subscription.limit) if subscription.limit else None
@@ -97,7 +97,7 @@ class Window:
 
     def _includes(self, document: dict[str, Any]) -> bool:
         """True if a document matches, and lies where everything is known."""
-        if self._filter is not None and not self._filter.matches(document):
+        if not self._selects(document):
             return False
         return self._edge is None or not self._edge < self._sort.place(document)
 
