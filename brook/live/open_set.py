@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 from brook.delivery.history import History
 from brook.errors import ClientError, SnapshotUnavailable
@@ -31,6 +32,13 @@ PAUSE_SECONDS = 0.1
 SHARE_SECONDS = 1.0
 
 
+class Timer(Protocol):
+    """A call in the future."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The objects that all open sets share."""
@@ -42,6 +50,8 @@ class Surroundings:
     reads: asyncio.Semaphore
     present: Callable[[], Position | None]
     """The position of everything that was published."""
+    flush: Callable[[OpenSet], None]
+    """Send the changes that wait for the pace of a set; later, if a batch is just being published."""
 
 
 class OpenSet:
@@ -52,7 +62,7 @@ class OpenSet:
         self.present = surroundings.present
         self.idle_since = 0.0
         """Time at which the last client left."""
-        self.flush_timer: asyncio.TimerHandle | None = None
+        self.flush_timer: Timer | None = None
         self._around = surroundings
         self._snapshot: Snapshot | None = None
         self._snapshot_at = 0.0
@@ -179,6 +189,11 @@ class OpenSet:
         first = not result_set.known
         if first:
             result_set.begin()
+        elif result_set.waiting:
+            # Merged with later ones, these changes would not take back what only the snapshot shows.
+            self._around.flush(self)
+            if result_set.waiting or not result_set.known:
+                return False
         snapshot.begin(at)
         wanted = result_set.subscription
         parts = self._around.source.snapshot(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from brook.changes.change import DecodedChange
 from brook.event import DecodedEvent, Position, Reset, ResetReason
@@ -230,7 +229,8 @@ class ResultSet:
         if self._record_start is None or position.key < self._record_start.key:
             return None
         following = [each for each in self._record if each.position.key > position.key]
-        if any(each.first <= position.key for each in following):
+        begun = [*(each.first for each in following), *(each.first for each in self._held)]
+        if any(first <= position.key for first in begun):
             return None
         return [each.message for each in following if each.message]
 
@@ -259,13 +259,9 @@ class ResultSet:
     def _now(self, event: DecodedChange) -> str:
         touched = Touched(event, inserted=False)
         document = touched.document
-        if document is None or not self.matches(document):
+        if document is None or not self.subscription.selects(document):
             return self.renderer.remove(touched.why_removed, event.document_id)
         return self.renderer.upsert("update", event.document_id, self.renderer.document(document).text)
-
-    def matches(self, document: dict[str, Any]) -> bool:
-        """True if a document belongs to the set."""
-        return self.subscription.filter is None or self.subscription.filter.matches(document)
 
     def _remember(self, arrived: Arrived, message: Message | None) -> None:
         self.number += 1

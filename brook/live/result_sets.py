@@ -20,7 +20,7 @@ from brook.live.bundle_reader import BundleReader
 from brook.live.frames import Message
 from brook.live.index import Index
 from brook.live.members import key_of
-from brook.live.open_set import OpenSet, Surroundings
+from brook.live.open_set import OpenSet, Surroundings, Timer
 from brook.live.reader import SetReader
 from brook.live.result_set import Arrived, ResultSet
 from brook.settings import Settings
@@ -40,6 +40,11 @@ class Update:
         return b"" if self.message is None else self.message.frame(tag)
 
 
+def call_later(delay: float, callback: Callable[[], None]) -> Timer:
+    """Call back after a time, by the clock of the event loop."""
+    return asyncio.get_running_loop().call_later(delay, callback)
+
+
 class ResultSets:
     """Keeps a result set for each distinct live subscription while it has clients, and a while longer."""
 
@@ -49,14 +54,18 @@ class ResultSets:
         source: Source,
         history: History,
         clock: Callable[[], float] = time.monotonic,
+        call_later: Callable[[float, Callable[[], None]], Timer] = call_later,
     ) -> None:
+        self._call_later = call_later
         self._settings = settings
         self._history = history
         self._clock = clock
         self._open: dict[Subscription, OpenSet] = {}
         self._index = Index()
         reads = asyncio.Semaphore(settings.snapshot_cursors)
-        self._surroundings = Surroundings(settings, source, history, clock, reads, self.present)
+        self._surroundings = Surroundings(
+            settings, source, history, clock, reads, self.present, self._flush_now
+        )
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -200,11 +209,16 @@ class ResultSets:
         if opened.flush_timer is None:
             due = result_set.flushed + result_set.subscription.every_ms / 1000
             delay = max(0.0, due - self._clock())
-            loop = asyncio.get_running_loop()
-            opened.flush_timer = loop.call_later(delay, self._list.late, partial(self._flush, opened))
+            late = partial(self._list.late, partial(self._flush, opened))
+            opened.flush_timer = self._call_later(delay, late)
+
+    def _flush_now(self, opened: OpenSet) -> None:
+        self._list.late(partial(self._flush, opened))
 
     def _flush(self, opened: OpenSet) -> Update | None:
-        opened.flush_timer = None
+        if opened.flush_timer is not None:
+            opened.flush_timer.cancel()
+            opened.flush_timer = None
         result_set, position = opened.result_set, self.present()
         if position is None or not result_set.waiting:
             return None

@@ -29,6 +29,9 @@ QUERIES = {
     "all": {"query": "{}"},
     "number": {"query": '{"type":"newt"}', "mode": "count"},
     "first": {"query": "{}", "sort": '{"size":-1,"mood":1}', "limit": "2"},
+    "slow": {"query": '{"size":{"$gte":5}}', "every": "1000"},
+    "slow-number": {"query": '{"type":"newt"}', "mode": "count", "every": "1000"},
+    "slow-first": {"query": "{}", "sort": '{"size":-1}', "limit": "2", "every": "1000"},
     "feed": {"query": "{}", "mode": "changes", "format": "envelope"},
     "sorted": {"query": '{"type":"newt"}', "sort": '{"legs":1}'},
 }
@@ -38,6 +41,7 @@ BUNDLES = [
     ["sorted", "first", "newts"],
     ["feed"],
     ["feed", "newts", "first"],
+    ["slow-first", "large", "slow"],
 ]
 ALONE = [name for name in QUERIES if name != "feed"]
 
@@ -100,12 +104,12 @@ class Page:
 def as_json(name: str) -> dict[str, Any]:
     """A query as it stands in the body of a request."""
     asked = {"mode": "live", **{key: text for key, text in QUERIES[name].items() if key != "query"}}
-    asked |= {key: json.loads(text) for key, text in asked.items() if key in ("sort", "limit")}
+    asked |= {key: json.loads(text) for key, text in asked.items() if key in ("sort", "limit", "every")}
     return {**asked, "filter": json.loads(QUERIES[name]["query"])}
 
 
 def found(pond: Pond, name: str) -> list[dict[str, Any]]:
-    """What MongoDB finds."""
+    """The documents that MongoDB finds."""
     asked = QUERIES[name]
     documents = list(pond.creatures.find(json.loads(asked["query"])))
     if "sort" in asked:
@@ -138,7 +142,7 @@ steps = st.one_of(
     st.tuples(st.just("cut"), st.integers(0, 3)),
     st.tuples(st.just("slow"), st.integers(0, 3)),
     st.tuples(st.just("break"), st.sampled_from(list(ResetReason)[2:4])),
-    st.tuples(st.just("pause"), st.integers(1, 3)),
+    st.tuples(st.just("pause"), st.integers(1, 24)),
     st.tuples(st.just("later"), st.sampled_from([0.5, 40.0])),
 )
 
@@ -158,6 +162,21 @@ def little_to_spare() -> Iterator[None]:
 
 @settings(deadline=None, max_examples=150)
 @example(
+    # A client joins while changes wait for the pace of its query, and a document of theirs is deleted.
+    [
+        (("join", "slow"), False),
+        (("join", "slow-number"), False),
+        (("join", "slow-first"), True),
+        (("write", [("insert", 1, NEWT, {})]), False),
+        (("write", [("insert", 2, {**NEWT, "size": 9}, {}), ("insert", 3, {**NEWT, "size": 8}, {})]), False),
+        (("join", "slow"), False),
+        (("join", "slow-number"), False),
+        (("join", "slow-first"), False),
+        (("pause", 24), False),
+        (("write", [("delete", 2, NEWT, {})]), True),
+    ]
+)
+@example(
     # A document comes, and one leaves, while the snapshot is being read.
     [
         (HERD, True),
@@ -165,6 +184,25 @@ def little_to_spare() -> Iterator[None]:
         (("pause", 2), False),
         (("write", [("delete", 5, NEWT, {}), ("update", 4, NEWT, {"size": 1})]), True),
         (("write", [("update", 4, NEWT, {"size": 8}), ("insert", 5, NEWT, {})]), True),
+    ]
+)
+@example(
+    # A document leaves the equality by which the set is found, while the set is being read.
+    [
+        (HERD, True),
+        (("join", "newts"), False),
+        (("pause", 5), False),
+        (("write", [("replace", 0, {"type": "crawdad"}, {})]), True),
+    ]
+)
+@example(
+    # A drop, after a reader of a bundle was sent one of its sets, and before the others were read.
+    [
+        (("join", "sorted"), True),
+        (("join", ["all", "number", "first"]), False),
+        (("write", [("insert", 1, NEWT, {})]), True),
+        (("join", ["sorted", "first", "newts"]), False),
+        (("break", ResetReason.COLLECTION_DROPPED), True),
     ]
 )
 @example(
@@ -206,7 +244,7 @@ def some_steps(dice: random.Random) -> list[tuple[tuple[str, Any], bool]]:
             case "later":
                 return "later", dice.choice([0.5, 40.0])
             case what:
-                return what, dice.randrange(1, 4)
+                return what, dice.randrange(1, 24)
 
     return [(step(), dice.random() < 0.6) for _ in range(25)]
 
@@ -217,80 +255,110 @@ def test_page_holds_what_find_shows_in_long_runs(seed):
         asyncio.run(scenario(some_steps(random.Random(seed * 1000 + part))))
 
 
-def note(expected: dict[Page, list[tuple[str, Any]]], changes: list[tuple[str, Any]]) -> None:
-    """Expect changes of each page that has a position."""
-    for page, heard in expected.items():
-        page.look()
-        if page.begun:
-            heard += changes
+class World:
+    """A collection, a server and its pages; a test takes one step after the other."""
 
+    def __init__(self) -> None:
+        self.pond = Pond()
+        self.harness = Harness(PondSource(self.pond))
+        self.harness.publish(checkpoint=self.pond.now, restarted=True)
+        self.pages: dict[Page, list[tuple[str, Any]]] = {}
+        """The pages, each with the changes that its part "feed" should have brought."""
 
-async def scenario(steps: list[tuple[tuple[str, Any], bool]]) -> None:
-    pond = Pond()
-    source = PondSource(pond)
-    harness = Harness(source)
-    harness.publish(checkpoint=pond.now, restarted=True)
-    pages: list[Page] = []
-    expected: dict[Page, list[tuple[str, Any]]] = {}
-    """What the part "feed" of each page should have brought."""
-    for (what, value), settles in [*steps, (("pause", 1), True)]:
+    async def step(self, what: str, value: Any) -> None:
         match what:
             case "write":
-                changes = [change for write in value for change in pond.write(*write)]
-                note(expected, [(each.operation, each.decode().document_id) for each in changes])
-                harness.publish(*changes, checkpoint=pond.now)
+                changes = [change for write in value for change in self.pond.write(*write)]
+                self.expect([(each.operation, each.decode().document_id) for each in changes])
+                self.harness.publish(*changes, checkpoint=self.pond.now)
             case "join":
-                pages.append(Page(harness, value))
-                expected[pages[-1]] = []
-            case "cut" if pages:
-                page = pages.pop(value % len(pages))
-                page.look()
-                harness.list.remove(page.client.subscriber)
-                since = position(page.place) if page.place else None
-                since = since if page.is_true else None
-                later = Page(harness, page.asked, since, page.copies if since else None)
-                expected[later] = expected.pop(page) if since else []
-                later.heard = page.heard if since else []
-                pages.append(later)
-            case "slow" if pages:
-                pages[value % len(pages)].client.connection.room = 40
+                self.pages[Page(self.harness, value)] = []
+            case "cut" if self.pages:
+                self.cut(self.some_page(value))
+            case "slow" if self.pages:
+                self.some_page(value).client.connection.room = 40
             case "break":
-                pond.creatures.delete_many({})
-                pond.written += 1
-                reset = Reset(
-                    value, id=pond.now.id, key=event_key(f"82{pond.written:08X}00000000", 0), ns=[NAMESPACE]
-                )
-                note(expected, [("reset", None)])
-                harness.publish(reset, checkpoint=pond.now)
+                self.pond.creatures.delete_many({})
+                self.pond.written += 1
+                now = self.pond.now
+                key = event_key(f"82{self.pond.written:08X}00000000", 0)
+                self.expect([("reset", None)])
+                self.harness.publish(Reset(value, id=now.id, key=key, ns=[NAMESPACE]), checkpoint=now)
             case "pause":
                 for _ in range(value):
                     await asyncio.sleep(0)
             case "later":
-                harness.clock.now += value
-                harness.list.expire()
-        if not settles:
-            continue
+                self.harness.clock.now += value
+                self.harness.list.expire()
+        self.harness.timers.ring()
+
+    def some_page(self, number: int) -> Page:
+        return list(self.pages)[number % len(self.pages)]
+
+    def expect(self, changes: list[tuple[str, Any]]) -> None:
+        """Expect changes of each page that has a position."""
+        for page, heard in self.pages.items():
+            page.look()
+            if page.begun:
+                heard += changes
+
+    def cut(self, page: Page) -> None:
+        """Cut a page off. It comes back at its position; one that was never true begins anew."""
+        page.look()
+        self.harness.list.remove(page.client.subscriber)
+        heard = self.pages.pop(page)
+        if page.place and page.is_true:
+            later = Page(self.harness, page.asked, position(page.place), page.copies)
+            later.heard = page.heard
+            self.pages[later] = heard
+        else:
+            self.pages[Page(self.harness, page.asked)] = []
+
+    async def settle(self) -> None:
+        """Let all reads end, all paces pass, and all slow pages read."""
         await settle()
-        for number, page in enumerate(pages):
+        if self.harness.timers:
+            # Only then: a snapshot is shared for no longer than that.
+            self.harness.clock.now += 1.0
+            self.harness.timers.ring()
+            await settle()
+        for page in list(self.pages):
             if page.client.connection.closed:
                 # Its collection broke in the middle of a snapshot: it comes back, as a browser would.
-                pages[number] = Page(harness, page.asked)
-                del expected[page]
-                expected[pages[number]] = []
+                del self.pages[page]
+                self.pages[Page(self.harness, page.asked)] = []
         await settle()
-        for page in pages:
-            page.client.drain_slowly() if page.client.connection.buffered is not None else None
+        for page in self.pages:
+            if page.client.connection.buffered is not None:
+                page.client.drain_slowly()
+            else:
+                page.client.drain()
         await settle()
-        for page in pages:
+
+    def check(self) -> None:
+        for page, heard in self.pages.items():
             page.look()
-            check(pond, page)
-            assert "feed" not in page.asked or page.heard == expected[page]
-    for page in pages:
-        harness.list.remove(page.client.subscriber)
-    harness.clock.now += 100
-    harness.list.expire()
-    assert not harness.result_sets
-    await harness.result_sets.close()
+            check(self.pond, page)
+            assert "feed" not in page.asked or page.heard == heard
+
+    async def end(self) -> None:
+        """Let every page leave, and see that nothing is left of them."""
+        for page in self.pages:
+            self.harness.list.remove(page.client.subscriber)
+        self.harness.clock.now += 100
+        self.harness.list.expire()
+        assert not self.harness.result_sets
+        await self.harness.result_sets.close()
+
+
+async def scenario(steps: list[tuple[tuple[str, Any], bool]]) -> None:
+    world = World()
+    for (what, value), settles in [*steps, (("pause", 1), True)]:
+        await world.step(what, value)
+        if settles:
+            await world.settle()
+            world.check()
+    await world.end()
 
 
 def test_equal_queries_are_read_once_and_different_ones_apart():

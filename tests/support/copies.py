@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Copy:
-    """What a page holds of one live query, in order."""
+    """The documents that a page holds of one live query, in order."""
 
     def __init__(self, held: dict[str, Any] | None = None) -> None:
         self.held: dict[str, Any] = dict(held or {})

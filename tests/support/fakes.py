@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from brook.delivery.connection import Buffer
@@ -127,6 +128,41 @@ class Client:
         self.drain()
 
 
+class Timers:
+    """Calls in the future of a clock that a test moves."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: dict[Timer, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._due)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(self, callback)
+        self._due[timer] = self._clock.now + delay
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        self._due.pop(timer, None)
+
+    def ring(self) -> None:
+        """Make the calls that are due."""
+        for timer in [timer for timer, due in self._due.items() if due <= self._clock.now]:
+            if timer in self._due:
+                del self._due[timer]
+                timer.callback()
+
+
+@dataclass(frozen=True, eq=False)
+class Timer:
+    timers: Timers
+    callback: Callable[[], None]
+
+    def cancel(self) -> None:
+        self.timers.cancel(self)
+
+
 class Harness:
     """A subscriber list, and everything around it but sockets."""
 
@@ -141,7 +177,10 @@ class Harness:
         self.replayer = (
             Replayer(source, self.history, cursors, **(replay or {})) if source is not None else None
         )
-        self.result_sets = ResultSets(self.settings, self.source, self.history, self.clock)
+        self.timers = Timers(self.clock)
+        self.result_sets = ResultSets(
+            self.settings, self.source, self.history, self.clock, self.timers.call_later
+        )
         self.list = SubscriberList(
             self.settings, self.history, self.replayer or self, live=self.result_sets, clock=self.clock
         )
