@@ -32,7 +32,9 @@ from sources import named_database
 from sources.mongo import MongoSource
 from sources.mongo.cursor import Cursor
 from sources.sandbox import Node, Sandbox
+from tests.support import mongods
 from tests.support.fakes import until
+from tests.support.mongods import running
 from tests.support.processes import ROOT, ServerProcess
 from tests.support.proxy import Proxy
 from tests.support.raw_client import RawClient, Received
@@ -82,16 +84,6 @@ def check_failing(*arguments: str, says: str) -> None:
     assert re.search(says, ended.message), ended.message
 
 
-@contextmanager
-def running(node: Node) -> Iterator[Node]:
-    try:
-        node.start()
-        node.wait()
-        yield node
-    finally:
-        node.stop(signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory):
     with running(Node(tmp_path_factory.mktemp("standalone") / "node", replica_set="")) as node:
@@ -107,28 +99,12 @@ def uninitiated(tmp_path_factory):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     """A replica set that wants a user and a password."""
-    folder = tmp_path_factory.mktemp("guarded")
-    key = folder / "key"
-    key.write_text("babblingbrook" * 4)
-    key.chmod(0o600)
-    with running(Node(folder / "node", ("--auth", "--keyFile", str(key)))) as node:
-        host = f"127.0.0.1:{node.port}"
-        with node.client() as client:
-            client.admin.command("replSetInitiate", {"_id": "sandbox", "members": [{"_id": 0, "host": host}]})
-            until = time.monotonic() + 30
-            while not client.admin.command("hello").get("isWritablePrimary"):
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            # The first user may be created from this machine without any.
-            client.admin.command("createUser", "root", pwd=SECRET, roles=["root"])
-        with pymongo.MongoClient(host, username="root", password=SECRET, directConnection=True) as client:
-            roles = {
-                "nobody": [],
-                "stranger": [{"role": "read", "db": "elsewhere"}],
-                "reader": [{"role": "read", "db": "babblingBrook"}],
-            }
-            for name, granted in roles.items():
-                client.admin.command("createUser", name, pwd=SECRET, roles=granted)
+    users = {
+        "nobody": [],
+        "stranger": [{"role": "read", "db": "elsewhere"}],
+        "reader": [{"role": "read", "db": "babblingBrook"}],
+    }
+    with mongods.guarded(tmp_path_factory.mktemp("guarded"), SECRET, users) as (node, _):
         yield node
 
 

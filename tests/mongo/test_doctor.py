@@ -7,13 +7,10 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pymongo
 import pytest
 from bson import Timestamp
 
@@ -22,6 +19,8 @@ from brook.finding import Finding, Level
 from brook.settings import Settings
 from sources.mongo import doctor, look_alikes
 from sources.sandbox import Node
+from tests.support import mongods
+from tests.support.mongods import running
 from tests.support.processes import ROOT
 
 SECRET = "s3cret-brook"
@@ -43,16 +42,6 @@ def check(uri: str, **settings: Any) -> dict[str, Finding]:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(ROOT / "server.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@contextmanager
-def running(node: Node) -> Iterator[Node]:
-    try:
-        node.start()
-        node.wait()
-        yield node
-    finally:
-        node.stop()
 
 
 # -- a MongoDB that works --------------------------------------------------------------------------
@@ -159,31 +148,15 @@ def test_check_takes_a_uri():
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Iterator[Node]:
     """A replica set that wants a user and a password."""
-    folder = tmp_path_factory.mktemp("guarded")
-    key = folder / "key"
-    key.write_text("babblingbrook" * 4)
-    key.chmod(0o600)
-    with running(Node(folder / "node", ("--auth", "--keyFile", str(key)))) as node:
-        address = f"127.0.0.1:{node.port}"
-        with node.client() as client:
-            members = [{"_id": 0, "host": address}]
-            client.admin.command("replSetInitiate", {"_id": "sandbox", "members": members})
-            until = time.monotonic() + 30
-            while not client.admin.command("hello").get("isWritablePrimary"):
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            client.admin.command("createUser", "root", pwd=SECRET, roles=["root"])
-        with pymongo.MongoClient(address, username="root", password=SECRET, directConnection=True) as client:
-            client.babblingBrook.creatures.insert_one({})
-            here = {"role": "read", "db": "babblingBrook"}
-            users = {
-                "stranger": [{"role": "read", "db": "elsewhere"}],
-                "reader": [here],
-                "watcher": [here, {"role": "read", "db": "local"}],
-                "writer": [{"role": "readWrite", "db": "babblingBrook"}],
-            }
-            for name, roles in users.items():
-                client.admin.command("createUser", name, pwd=SECRET, roles=roles)
+    here = {"role": "read", "db": "babblingBrook"}
+    users = {
+        "stranger": [{"role": "read", "db": "elsewhere"}],
+        "reader": [here],
+        "watcher": [here, {"role": "read", "db": "local"}],
+        "writer": [{"role": "readWrite", "db": "babblingBrook"}],
+    }
+    with mongods.guarded(tmp_path_factory.mktemp("guarded"), SECRET, users) as (node, root):
+        root.babblingBrook.creatures.insert_one({})
         yield node
 
 

@@ -17,6 +17,7 @@ from bson import Timestamp
 from pymongo import WriteConcern
 
 from brook.changes import resume_token
+from tests.support.copies import Copy
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient, Received
 
@@ -39,13 +40,12 @@ def creatures(sandbox) -> Iterator[Any]:
         yield creatures
 
 
-class Copy:
-    """A page that holds the documents of a live query, as docs/protocol.md says to."""
+class Follower(Copy):
+    """A copy, and the connection that keeps it true."""
 
-    def __init__(self, client: RawClient, documents: dict[str, Any] | None = None) -> None:
+    def __init__(self, client: RawClient) -> None:
+        super().__init__()
         self.client = client
-        self.documents: dict[str, Any] = dict(documents or {})
-        self._snapshot: dict[str, Any] | None = None
         self.events: list[Received] = []
         self.last: dict[str, Any] = {}
 
@@ -53,24 +53,8 @@ class Copy:
         """Apply the next event."""
         event = await self.client.next()
         self.events.append(event)
-        self.last = data = json.loads(event.data)
-        match event.event:
-            case "snapshot":
-                self._snapshot = self._snapshot or {}
-                self._snapshot |= {json.dumps(document["_id"]): document for document in data["docs"]}
-            case "live":
-                if not data.get("resumed"):
-                    self.documents, self._snapshot = self._snapshot or {}, None
-                assert len(self.documents) == data["count"], (self.events[-4:], self.client.raw[-900:])
-            case "changes":
-                for change in data["changes"]:
-                    key = json.dumps(change["id"])
-                    if change["op"] == "upsert":
-                        self.documents[key] = change["doc"]
-                    else:
-                        self.documents.pop(key, None)
-            case other:
-                raise AssertionError(other)
+        self.last = json.loads(event.data)
+        self.apply(event.event, self.last)
         return event
 
     async def until_live(self) -> dict[str, Any]:
@@ -83,18 +67,18 @@ class Copy:
         return self.client.parser.last_id
 
     def ids(self) -> list[Any]:
-        return [document["_id"] for document in self.documents.values()]
+        return [document["_id"] for document in self.held.values()]
 
 
 @asynccontextmanager
 async def live(
     server: ServerProcess, query: dict[str, Any] | None = None, *, last_id: str = "", more: str = ""
-) -> AsyncIterator[Copy]:
+) -> AsyncIterator[Follower]:
     path = "/stream/creatures?mode=live" + more
     if query is not None:
         path += "&filter=" + quote(json.dumps(query))
     with closing(await RawClient(server.port, path, last_id=last_id).connect()) as client:
-        yield Copy(client)
+        yield Follower(client)
 
 
 async def caught_up(server: ServerProcess, creatures: Any) -> None:
@@ -160,7 +144,7 @@ def test_transaction_is_one_event_and_a_document_is_in_it_once(server, creatures
                 ("upsert", 0),
                 ("upsert", 1),
             ]
-            assert copy.documents["0"] == {"_id": 0, "n": 2}
+            assert copy.held["0"] == {"_id": 0, "n": 2}
 
     asyncio.run(scenario())
 
@@ -172,7 +156,7 @@ def test_change_in_no_shown_field_is_not_sent(server, creatures):
         await caught_up(server, creatures)
         async with live(server, more="&fields=name") as copy:
             await copy.until_live()
-            assert copy.documents == {"1": {"_id": 1, "name": "newt"}}
+            assert copy.held == {"1": {"_id": 1, "name": "newt"}}
             creatures.update_one({"_id": 1}, {"$set": {"secret": 2}})
             creatures.update_one({"_id": 1}, {"$set": {"name": "crawdad"}})
             await copy.next()
@@ -195,7 +179,7 @@ def test_client_that_comes_back_gets_the_missed_changes(server, creatures, sandb
             await copy.until_live()
             creatures.insert_one({"_id": "mark", "n": 7})
             await copy.next()
-            held = copy.documents
+            held = copy.held
             place = copy.position
         creatures.insert_one({"_id": 5, "n": 5})
         creatures.update_one({"_id": 1}, {"$set": {"n": 0}})
@@ -204,13 +188,13 @@ def test_client_that_comes_back_gets_the_missed_changes(server, creatures, sandb
         creatures.insert_one({"_id": 6, "n": 0})
         await caught_up(other, creatures)
         async with live(other, {"n": {"$gte": 1}}, last_id=place) as copy:
-            copy.documents = dict(held)
+            copy.held = dict(held)
             said = await copy.until_live()
             assert said == {"count": 3, "resumed": True}
             assert not [event for event in copy.events if event.event == "snapshot"]
             assert sorted(map(str, copy.ids())) == ["2", "5", "mark"]
             creatures.update_one({"_id": 2}, {"$set": {"n": 21}})
-            while copy.documents["2"]["n"] != 21:
+            while copy.held["2"]["n"] != 21:
                 await copy.next()
 
     asyncio.run(scenario())
@@ -260,7 +244,7 @@ def test_equal_queries_that_come_together_are_read_once(server, creatures):
         async def one(number: int) -> None:
             async with live(server, {"of": "herd"}) as copy:
                 await copy.until_live()
-                assert len(copy.documents) == 500
+                assert len(copy.held) == 500
                 parts = [event for event in copy.events if event.event == "snapshot"]
                 assert len(parts) == 5
 
@@ -312,11 +296,11 @@ class Drops:
             creatures.drop()
             self._last = creatures.database.client.admin.command("ping")["operationTime"]
 
-    def find(self, creatures: Any, query: dict[str, Any], id: str) -> dict[str, Any] | None:
+    def find(self, creatures: Any, id: str, asked: dict[str, Any]) -> dict[str, Any] | None:
         """`find` at the time of an event; None if that was before a drop."""
         with self._lock:
             time = Timestamp(*resume_token.cluster_time(resume_token.position(id).key))
-            return found(creatures, query, time) if time > self._last else None
+            return found(creatures, time, asked) if time > self._last else None
 
 
 @contextmanager
@@ -359,12 +343,12 @@ def writing(creatures: Any, seed: int, drops: Drops) -> Iterator[None]:
             thread.join()
 
 
-def found(creatures: Any, query: dict[str, Any], time: Timestamp) -> dict[str, Any] | None:
+def found(creatures: Any, time: Timestamp, asked: dict[str, Any]) -> dict[str, Any] | None:
     """`find` at a time; None if MongoDB cannot read there, as just after a drop."""
     command = {
         "find": creatures.name,
-        "filter": query,
         "batchSize": 1000,
+        **asked,
         "readConcern": {"level": "snapshot", "atClusterTime": time},
     }
     try:
@@ -374,10 +358,15 @@ def found(creatures: Any, query: dict[str, Any], time: Timestamp) -> dict[str, A
     return {json.dumps(document["_id"]): document for document in batch}
 
 
-def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(server, creatures):
+@pytest.mark.parametrize(
+    "asked",
+    [{"filter": {"n": {"$gte": 2}}}, {"filter": {}, "sort": {"n": -1, "by": 1, "_id": 1}, "limit": 4}],
+    ids=["filter", "window"],
+)
+def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(server, creatures, asked):
+    more = "".join(f"&{name}={quote(json.dumps(value))}" for name, value in asked.items())
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    query = {"n": {"$gte": 2}}
     compared = 0
 
     async def scenario() -> None:
@@ -388,8 +377,8 @@ def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(serv
         async with asyncio.timeout(120):
             while compared < 300:
                 is_true = False
-                async with live(server, query, last_id=place) as copy:
-                    copy.documents = documents
+                async with live(server, more=more, last_id=place) as copy:
+                    copy.held = documents
                     for _ in range(chance.randrange(5, 60)):
                         event = await copy.next()
                         if event.event not in ("live", "changes") or (
@@ -397,11 +386,13 @@ def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(serv
                         ):
                             continue
                         is_true = True
-                        expected = await asyncio.to_thread(drops.find, creatures, query, event.id)
+                        expected = await asyncio.to_thread(drops.find, creatures, event.id, asked)
                         if expected is not None:
-                            assert copy.documents == expected, event
+                            assert copy.held == expected, event
+                            if "sort" in asked:
+                                assert list(copy.held) == list(expected), event
                             compared += 1
-                        documents, place = copy.documents, event.id
+                        documents, place = copy.held, event.id
 
     drops = Drops()
     with writing(creatures, seed, drops):
