@@ -206,6 +206,7 @@ class MongoSource(Source):
         """Close the cursor and the connections, as far as the server answers."""
         if self._window is not None:
             self._window.cancel()
+            await asyncio.gather(self._window, return_exceptions=True)
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 # When the server dies just now, the driver trips over the session that it has given back.

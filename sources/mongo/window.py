@@ -34,7 +34,20 @@ async def watch(
     """Tell the time that the log reaches back, for ever, and warn once when it is short.
 
     Tells nothing until MongoDB has cut off the beginning: the log of a new replica set is young, not short.
+    Runs as a task that nobody awaits: whatever ends it is logged.
     """
+    try:
+        await _watch(beginning, tell, history_seconds, look_seconds)
+    except Exception:
+        log.exception("the edge of MongoDB's log is not watched any more")
+
+
+async def _watch(
+    beginning: Callable[[], Awaitable[ClusterTime]],
+    tell: Callable[[float], None],
+    history_seconds: float,
+    look_seconds: float,
+) -> None:
     first: ClusterTime | None = None
     warned = False
     while True:

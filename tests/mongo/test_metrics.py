@@ -167,6 +167,14 @@ def test_window_is_told_once_the_log_has_been_cut_and_warned_of_once(caplog):
     assert not caplog.records, "a log that reaches back for decades is not short"
 
 
+def test_end_of_the_watch_is_logged(caplog):
+    async def beginning() -> tuple[int, int]:
+        raise LookupError("a bug of ours")
+
+    asyncio.run(window.watch(beginning, print, 300, look_seconds=0))
+    assert "not watched any more" in caplog.text
+
+
 def test_short_window_is_warned_of_once(caplog):
     now = int(time.time())
     watched((now - 50, 1), (now - 40, 1), (now - 30, 1))
