@@ -81,14 +81,12 @@ async def serve(
     metrics = Metrics(
         Instruments(subscribers, history, replayer, result_sets, feed, source, readiness, tally), siblings
     )
+    listings = None if result_sets is None else result_sets.listings
     app = application(
-        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors, metrics
-    )
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if stopped():
-        stop.set()
+        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors, metrics,
+        listings,
+    )  # fmt: skip
+    stop = _stop_event(stopped)
     tasks: list[asyncio.Task[Any]] = []
     try:
         tasks.append(asyncio.create_task(stop.wait()))
@@ -119,6 +117,16 @@ async def serve(
         if result_sets is not None:
             await result_sets.close()
         await source.close()
+
+
+def _stop_event(stopped: Callable[[], bool]) -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets, or has set already."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if stopped():
+        stop.set()
+    return stop
 
 
 async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[Any, Any, Any]) -> None:

@@ -48,6 +48,13 @@ class Source(abc.ABC):
         """
         return batch
 
+    async def now(self) -> Position:
+        """The latest position, which may be ahead of the events that were read so far.
+
+        Raises SnapshotUnavailable if the documents cannot be read now.
+        """
+        raise SnapshotUnavailable("this source has no documents")
+
     async def snapshot(
         self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0
     ) -> AsyncGenerator[Sequence[bytes]]:

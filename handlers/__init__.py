@@ -15,6 +15,7 @@ from brook.streams import Streams
 from handlers.base import NotFoundHandler
 from handlers.cors import Cors
 from handlers.descriptors import Descriptors
+from handlers.documents import DocumentsHandler, Listings
 from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
@@ -34,6 +35,7 @@ def application(
     static_path: Path,
     descriptors: Descriptors | None = None,
     metrics: Metrics | None = None,
+    listings: Listings | None = None,
 ) -> tornado.web.Application:
     """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
     descriptors = descriptors or Descriptors.of_this_process()
@@ -52,10 +54,14 @@ def application(
         "watcher": Watcher(),
         **common,
     }
+    documents = {
+        "settings": settings, "streams": streams, "readiness": readiness, "listings": listings, **common
+    }  # fmt: skip
     routes: list[Any] = [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
+        (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
         (r"/healthz", HealthHandler, common),
         (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
         (r".*", NotFoundHandler, common),

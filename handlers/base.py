@@ -10,7 +10,7 @@ from typing import Any
 
 import tornado.web
 
-from brook.errors import ClientError, NotFound
+from brook.errors import ClientError, InvalidParameter, NotFound
 from handlers.cors import Cors
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,16 @@ class ProblemHandler(tornado.web.RequestHandler):
         """Answer a CORS preflight: "may a page of this origin send these headers?"."""
         self.set_header("Access-Control-Allow-Methods", self.cross_origin_methods)
         self.set_status(HTTPStatus.NO_CONTENT)
+
+    def query_as_text(self) -> dict[str, list[str]]:
+        """The query. Raises InvalidParameter if it is not UTF-8."""
+        parameters = {}
+        for name, values in self.request.query_arguments.items():
+            try:
+                parameters[name] = [value.decode() for value in values]
+            except UnicodeDecodeError:
+                raise InvalidParameter(f"the parameter {name[:50]!r} is not UTF-8") from None
+        return parameters
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a problem document; never with a traceback."""

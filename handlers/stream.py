@@ -91,7 +91,7 @@ class StreamHandler(ProblemHandler):
 
     def open(self, stream: str | None = None) -> None:
         """Join the list. Raises ClientError for a bad request, before it changes anything."""
-        parameters = self._parameters()
+        parameters = self.query_as_text()
         since, reset = self._since(parameters.pop("since", ["now"]))
         self._join(self._streams.subscription(stream, parameters), since, reset)
 
@@ -171,16 +171,6 @@ class StreamHandler(ProblemHandler):
             raise InvalidId(
                 f"since takes now, an id that a stream gave, or a time such as 2026-11-22T06:00:00Z: {error}"
             ) from None
-
-    def _parameters(self) -> dict[str, list[str]]:
-        """The query as text."""
-        parameters = {}
-        for name, values in self.request.query_arguments.items():
-            try:
-                parameters[name] = [value.decode() for value in values]
-            except UnicodeDecodeError:
-                raise InvalidParameter(f"the parameter {name[:50]!r} is not UTF-8") from None
-        return parameters
 
     def _retry_later(self, error: Unavailable) -> None:
         """Answer with a short stream: every status but 200 would stop a browser's EventSource for good."""

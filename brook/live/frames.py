@@ -63,8 +63,13 @@ class Renderer:
 
     def document(self, document: documents.Document) -> Rendering:
         """The shown part of a document."""
-        text: str = self._write(document if self._fields is None else self._fields.of(document))
+        text = self.text(document)
         return Rendering(text, blake2b(text.encode(), digest_size=DIGEST_BYTES).digest())
+
+    def text(self, document: documents.Document) -> str:
+        """The shown part as text alone."""
+        text: str = self._write(document if self._fields is None else self._fields.of(document))
+        return text
 
     def id(self, id: Any) -> str:
         """An `_id` alone."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from brook.delivery.history import History
 from brook.errors import ClientError, SnapshotUnavailable
 from brook.event import DecodedEvent, Position
+from brook.live.listing import EVERYTHING
 from brook.live.reader import AHEAD_SECONDS, SetReader
 from brook.live.result_set import ResultSet
 from brook.live.snapshot import Snapshot
@@ -20,9 +21,6 @@ from brook.settings import Settings
 from brook.source import Source
 
 log = logging.getLogger(__name__)
-
-EVERYTHING = b"\x05\0\0\0\0"
-"""The query `{}` as BSON."""
 
 # A collection that cannot be read at a position is read again at a newer one, so often, after a pause.
 TRIES = 100

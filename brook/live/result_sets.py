@@ -19,6 +19,7 @@ from brook.live import frames
 from brook.live.bundle_reader import BundleReader
 from brook.live.frames import Message
 from brook.live.index import Index
+from brook.live.listing import Listings
 from brook.live.members import key_of
 from brook.live.open_set import OpenSet, Surroundings, Timer
 from brook.live.reader import SetReader
@@ -63,6 +64,8 @@ class ResultSets:
         self._open: dict[Subscription, OpenSet] = {}
         self._index = Index()
         reads = asyncio.Semaphore(settings.snapshot_cursors)
+        self.listings = Listings(settings, source, reads)
+        """The documents of queries, for clients that do not follow them."""
         self._surroundings = Surroundings(
             settings, source, history, clock, reads, self.present, self._flush_now
         )

@@ -22,7 +22,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
-from brook.errors import HistoryLost, InvalidParameter, OperatorError, UnknownPosition
+from brook.errors import HistoryLost, InvalidParameter, OperatorError, SnapshotUnavailable, UnknownPosition
 from brook.event import Batch, Position, Reset, ResetReason
 from brook.finding import Level
 from brook.namespaces import Namespaces
@@ -62,6 +62,9 @@ PRE_IMAGES_WIRE_VERSION = 17
 SPLIT_EVENTS_VERSION = (6, 0, 9)
 
 _AWARE = DEFAULT_RAW_BSON_OPTIONS.with_options(tz_aware=True)
+
+# Time for MongoDB to tell the time of its last write.
+NOW_SECONDS = 5.0
 
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
@@ -170,6 +173,15 @@ class MongoSource(Source):
                 yield await self._patiently(tail, partial(self._complete, tail, batch))
         finally:
             await tail.close()
+
+    async def now(self) -> Position:
+        try:
+            async with asyncio.timeout(NOW_SECONDS):
+                return resume_token.checkpoint(await self._now())
+        except TimeoutError as error:
+            raise SnapshotUnavailable(f"MongoDB has not answered for {NOW_SECONDS:g} seconds") from error
+        except PyMongoError as error:
+            raise SnapshotUnavailable(errors.one_line(error)) from error
 
     async def snapshot(
         self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0

@@ -250,14 +250,14 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                 if writes:
                     first_id = re.findall(r"^id: (t.*-.*)$", running.said, re.M)[0]
             tested += 1
-    assert tested == 11
+    assert tested == 12
 
 
 def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start_server):
     database.creatures.insert_many([{"_id": 1, "type": "newt"}, {"_id": 2, "type": "otter"}])
     server = start_server("--mongo", sandbox.uri, "--database", database.name)
-    query, writes, count = (block for block in LIVE if block.info.endswith(" live"))
-    says, says_count = (block for block in LIVE if block.info == "text")
+    query, writes, count, documents = (block for block in LIVE if block.info.endswith(" live"))
+    says, says_count, says_documents = (block for block in LIVE if block.info == "text")
     writing = iter(
         (
             lambda: database.creatures.insert_one({"_id": 3, "type": "newt"}),
@@ -269,8 +269,9 @@ def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start
             running.until(r"(?s).*event: live\n.*?\n\n" + r"(?s:.*event: changes\n.*?\n\n)" * done)
             next(writing)()
         running.until(pattern(says.text))
-    with Command(count.text.strip().replace("localhost:3333", f"127.0.0.1:{server.port}")) as running:
-        running.until(pattern(says_count.text))
+    for block, expected in ((count, says_count), (documents, says_documents)):
+        with Command(block.text.strip().replace("localhost:3333", f"127.0.0.1:{server.port}")) as running:
+            running.until(pattern(expected.text.rstrip("\n")))
 
 
 def test_lines_of_the_readme_follow_the_data_in_a_browser(sandbox, database, start_server, page):

@@ -1,0 +1,109 @@
+"""Reads the documents of a query once, without following it: for `GET /documents`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager, suppress
+
+from bson.errors import InvalidBSON
+
+from brook.changes import documents
+from brook.errors import NotReady, SnapshotTooLarge, SnapshotUnavailable
+from brook.event import Position
+from brook.live.frames import Renderer
+from brook.settings import Settings
+from brook.source import Source
+from brook.subscription import Subscription
+
+EVERYTHING = b"\x05\0\0\0\0"
+"""The query `{}` as BSON."""
+
+# The largest answer. Unlike a snapshot on a stream, it is made as a whole before it is sent.
+MAX_BYTES = 32 * 1024 * 1024
+
+# A collection that cannot be read at a position is read again at a newer one, so often, after a pause.
+TRIES = 3
+PAUSE_SECONDS = 0.5
+
+
+class Listings:
+    """Reads listings, a bounded number at once."""
+
+    def __init__(self, settings: Settings, source: Source, reads: asyncio.Semaphore) -> None:
+        self._max_documents = settings.snapshot_max_documents
+        self._small = settings.queue_max_bytes
+        self._source = source
+        self._reads = reads
+        # Large answers wait in memory until their clients have taken them, so they are bounded, too.
+        self._large = asyncio.Semaphore(settings.snapshot_cursors)
+
+    @asynccontextmanager
+    async def listing(self, wanted: Subscription) -> AsyncGenerator[str]:
+        """The JSON of `{"docs":[...],"position":"t..."}`; leave the context when the client has taken it.
+
+        Raises ClientError if the query is refused or has too many documents, NotReady if MongoDB cannot be
+        read now.
+        """
+        async with self._large:
+            async with self._reads:
+                text = await self._read_patiently(wanted)
+            if len(text) > self._small:
+                yield text
+                return
+        yield text
+
+    async def _read_patiently(self, wanted: Subscription) -> str:
+        for _ in range(TRIES - 1):
+            with suppress(SnapshotUnavailable):
+                return await self._read(wanted, await self._source.now())
+            await asyncio.sleep(PAUSE_SECONDS)
+        try:
+            return await self._read(wanted, await self._source.now())
+        except SnapshotUnavailable as error:
+            raise NotReady(f"the collection cannot be read now: {error}") from error
+
+    async def _read(self, wanted: Subscription, at: Position) -> str:
+        assert wanted.namespaces is not None
+        (namespace,) = wanted.namespaces
+        renderer = Renderer(wanted)
+        texts: list[str] = []
+        read = size = 0
+        parts = self._source.snapshot(
+            namespace,
+            EVERYTHING if wanted.filter is None else wanted.filter.query,
+            at,
+            sort=b"" if wanted.sort is None else wanted.sort.command,
+            limit=wanted.limit,
+        )
+        async with aclosing(parts):
+            async for part in parts:
+                read += len(part)
+                self._check(wanted, read, size)
+                for raw in part:
+                    text = _text(renderer, raw)
+                    texts += text
+                    size += sum(map(len, text))
+                self._check(wanted, read, size)
+                await asyncio.sleep(0)  # a large collection may not hold up the events of others
+        return f'{{"docs":[{",".join(texts)}],"position":"{at.id}"}}'
+
+    def _check(self, wanted: Subscription, read: int, size: int) -> None:
+        if read > self._max_documents and not wanted.limit:
+            raise SnapshotTooLarge(
+                f"the query has more than {self._max_documents:,} documents: ask for fewer with a filter, or "
+                "for the first ones with sort and limit, or raise --snapshot-max-documents"
+            )
+        if size > MAX_BYTES:
+            raise SnapshotTooLarge(
+                f"the documents have more than {MAX_BYTES:,} characters: ask for fewer of them, or for "
+                "fewer fields, or open the stream with mode=live, which has no such bound"
+            )
+
+
+def _text(renderer: Renderer, raw: bytes) -> list[str]:
+    """The document, or nothing: MongoDB stores malformed BSON from careless programs."""
+    try:
+        return [renderer.text(documents.decode(raw))]
+    except InvalidBSON:
+        return []

@@ -1,0 +1,84 @@
+"""`GET /documents/{name}`: what a query holds now, as JSON, with the position to listen from."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from tornado.iostream import StreamClosedError
+
+from brook.errors import InvalidParameter, Unavailable, UnknownStream
+from brook.readiness import Readiness
+from brook.settings import Settings
+from brook.streams import Streams
+from brook.subscription import Subscription
+from handlers.base import ProblemHandler
+from handlers.cors import Cors
+
+PARAMETERS = ("filter", "fields", "types", "sort", "limit")
+
+
+class Listings(Protocol):
+    """Reads the documents of a query. `brook/live/listing.py` implements it."""
+
+    def listing(self, wanted: Subscription) -> AbstractAsyncContextManager[str]:
+        """The JSON. Leave the context when the client has taken it. Raises ClientError."""
+
+
+class DocumentsHandler(ProblemHandler):
+    """Answers with the documents of a live query, without following it."""
+
+    def initialize(  # type: ignore[override]
+        self,
+        cors: Cors,
+        settings: Settings,
+        streams: Streams,
+        readiness: Readiness,
+        listings: Listings | None,
+    ) -> None:
+        super().initialize(cors)
+        self._configuration = settings
+        self._streams = streams
+        self._readiness = readiness
+        self._listings = listings
+
+    async def get(self, stream: str | None = None) -> None:
+        """Read the collection at this moment."""
+        if self._listings is None:
+            raise UnknownStream("this server has no documents, only the script at /stream")
+        wanted = self._streams.subscription(stream, self._parameters())
+        self._readiness.check()
+        async with self._listings.listing(wanted) as text:
+            self.set_header("Content-Type", "application/json; charset=utf-8")
+            self.set_header("Cache-Control", "no-store")
+            await self._send(text)
+
+    async def _send(self, text: str) -> None:
+        """Send the answer. A client that does not take it would hold its memory and its place for ever."""
+        connection: Any = self.request.connection
+        stream = connection.stream
+        try:
+            await asyncio.wait_for(self.finish(text), self._configuration.write_timeout_seconds)
+        except TimeoutError:
+            stream.close()
+        except StreamClosedError:
+            pass
+
+    def compute_etag(self) -> None:
+        """None: the position differs each time."""
+
+    def _parameters(self) -> dict[str, list[str]]:
+        parameters = self.query_as_text()
+        for name in parameters:
+            if name not in PARAMETERS:
+                raise InvalidParameter(
+                    f"unknown parameter {name[:50]!r}; the parameters are: {', '.join(PARAMETERS)}"
+                )
+        return {**parameters, "mode": ["live"]}
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say when to come back, if the error passes."""
+        if "exc_info" in kwargs and isinstance(kwargs["exc_info"][1], Unavailable):
+            self.set_header("Retry-After", "1")
+        super().write_error(status_code, **kwargs)
