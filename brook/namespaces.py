@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from brook.catalog import ALL, StreamInfo
 from brook.errors import InvalidParameter, UnknownStream
 from brook.settings import Settings
 
-ALL = "*"
+# More names would fill the screen.
+MAX_NAMES = 10
 
 
 class Namespaces:
@@ -35,9 +37,15 @@ class Namespaces:
             return name
         if self.hold(self.default, name):
             return f"{self.default}.{name}"
-        raise UnknownStream(
-            f"there is no stream {name[:100]!r}; the operator names the collections that the server streams"
-        )
+        raise UnknownStream(f"there is no stream {name[:100]!r}; {listed(self.catalog())}")
+
+    def catalog(self) -> list[StreamInfo]:
+        """Return the streams that a request can name."""
+        return [
+            StreamInfo(name if database == self.default else f"{database}.{name}", f"{database}.{name}")
+            for database, names in self.by_database.items()
+            for name in sorted(names)
+        ]
 
     def one(self, stream: str | None) -> str:
         """Return the single collection of a stream. Raises UnknownStream, or InvalidParameter if it has
@@ -68,3 +76,10 @@ class Namespaces:
     def __str__(self) -> str:
         names = ((database, name) for database, names in self.by_database.items() for name in sorted(names))
         return ", ".join(f"{database}.{name}" for database, name in names)
+
+
+def listed(catalog: Sequence[StreamInfo]) -> str:
+    """Say which streams there are, for a message; the first ones only, if there are many."""
+    names = [info.name for info in catalog]
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"there are: {', '.join(names[:MAX_NAMES])}{more}" if names else "there are none"

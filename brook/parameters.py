@@ -12,6 +12,7 @@ from bson import ObjectId
 
 from brook import bundles
 from brook.bundles import BundleRequest
+from brook.catalog import StreamInfo
 from brook.errors import InvalidParameter
 from brook.namespaces import Namespaces
 from brook.query import Fields, Filter, Key, Sort, index_keys
@@ -56,6 +57,9 @@ class CollectionStreams:
 
     def bundle(self, body: bytes) -> BundleRequest:
         return bundles.parse(body, self.subscription)
+
+    def catalog(self) -> Sequence[StreamInfo]:
+        return self._namespaces.catalog()
 
 
 def subscription(

@@ -48,6 +48,10 @@ class Source(abc.ABC):
         """
         return batch
 
+    async def collections(self, database: str) -> Sequence[str]:
+        """The names of a database's collections. Raises NotReady if they cannot be read now."""
+        return ()
+
     async def now(self) -> Position:
         """The latest position, which may be ahead of the events that were read so far.
 

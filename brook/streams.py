@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from brook.bundles import BundleRequest
+from brook.catalog import StreamInfo
 from brook.errors import InvalidParameter, UnknownStream
-from brook.subscription import Subscription
+from brook.subscription import Mode, Subscription
 
 
 class Streams(Protocol):
@@ -23,6 +24,9 @@ class Streams(Protocol):
 
     def bundle(self, body: bytes) -> BundleRequest:
         """Return the bundle for the body of `POST /stream`. Raises ClientError."""
+
+    def catalog(self) -> Sequence[StreamInfo]:
+        """Return the streams that can be named."""
 
 
 class SingleStream:
@@ -41,3 +45,6 @@ class SingleStream:
 
     def bundle(self, body: bytes) -> BundleRequest:
         raise UnknownStream("this server has only one stream: GET /stream")
+
+    def catalog(self) -> Sequence[StreamInfo]:
+        return [StreamInfo("", None, modes=(Mode.CHANGES,), fields=())]

@@ -23,6 +23,7 @@ from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
 from handlers.refusals import Refusals
 from handlers.stream import StreamHandler
+from handlers.streams import StreamsHandler
 from handlers.watcher import Watcher
 
 
@@ -62,6 +63,7 @@ def application(
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
         (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
+        (r"/streams", StreamsHandler, {"streams": streams, "source": source, **common}),
         (r"/healthz", HealthHandler, common),
         (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
         (r".*", NotFoundHandler, common),

@@ -10,7 +10,7 @@ from typing import Any
 
 import tornado.web
 
-from brook.errors import ClientError, InvalidParameter, NotFound
+from brook.errors import ClientError, InvalidParameter, NotFound, Unavailable
 from handlers.cors import Cors
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,15 @@ class ProblemHandler(tornado.web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         for name, value in self._cors.headers(self.request.headers.get("Origin")).items():
             self.set_header(name, value)
+
+
+class RetryableHandler(ProblemHandler):
+    """Answers an error that passes with 503, and with the time after which to come back."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if "exc_info" in kwargs and isinstance(kwargs["exc_info"][1], Unavailable):
+            self.set_header("Retry-After", "1")
+        super().write_error(status_code, **kwargs)
 
 
 class NotFoundHandler(ProblemHandler):

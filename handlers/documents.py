@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from tornado.iostream import StreamClosedError
 
-from brook.errors import InvalidParameter, Unavailable, UnknownStream
+from brook.errors import InvalidParameter, UnknownStream
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.streams import Streams
 from brook.subscription import Subscription
-from handlers.base import ProblemHandler
+from handlers.base import RetryableHandler
 from handlers.cors import Cors
 
 PARAMETERS = ("filter", "fields", "types", "sort", "limit")
@@ -26,7 +26,7 @@ class Listings(Protocol):
         """The JSON. Leave the context when the client has taken it. Raises ClientError."""
 
 
-class DocumentsHandler(ProblemHandler):
+class DocumentsHandler(RetryableHandler):
     """Answers with the documents of a live query, without following it."""
 
     def initialize(  # type: ignore[override]
@@ -76,9 +76,3 @@ class DocumentsHandler(ProblemHandler):
                     f"unknown parameter {name[:50]!r}; the parameters are: {', '.join(PARAMETERS)}"
                 )
         return {**parameters, "mode": ["live"]}
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say when to come back, if the error passes."""
-        if "exc_info" in kwargs and isinstance(kwargs["exc_info"][1], Unavailable):
-            self.set_header("Retry-After", "1")
-        super().write_error(status_code, **kwargs)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from brook.errors import OperatorError
+
+Answer = TypeVar("Answer")
+
+# Time for MongoDB's answer while a client's request waits for it.
+ANSWER_SECONDS = 5.0
 
 # For the driver's own requests, such as its pings, from which `cursor.Cursor` learns within 8 s that a
 # server hangs, or that the network swallows packets. A change stream has no time-out: it may scan the log
@@ -148,3 +154,11 @@ def _parse(uri: str) -> None:
         # The driver warns of an option that comes twice, even with `warn=False`.
         warnings.simplefilter("ignore", UserWarning)
         parse_uri(uri, validate=False, warn=False)
+
+
+async def in_time(answer: Awaitable[Answer]) -> Answer:
+    """Await an answer of MongoDB for a request that waits. Raises NetworkTimeout if it takes too long."""
+    try:
+        return await asyncio.wait_for(answer, ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise NetworkTimeout(f"MongoDB has not answered for {ANSWER_SECONDS:g} seconds") from error

@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from brook.catalog import ALL
 from brook.finding import Finding, Level
-from brook.namespaces import ALL, Namespaces
+from brook.namespaces import Namespaces
 
 # More names would fill the screen.
 MAX_NAMES = 10
@@ -29,6 +30,12 @@ async def examine(client: Any, namespaces: Namespaces, *, pre_images: bool) -> l
             else:
                 findings.append(_found(database, name, existing[name], pre_images=pre_images))
     return findings
+
+
+async def names(client: Any, database: str) -> list[str]:
+    """Return the names of a database's collections that have a change stream. Raises PyMongoError."""
+    existing = await _existing(client, database)
+    return [name for name, info in existing.items() if info["type"] == "collection"]
 
 
 async def _existing(client: Any, database: str) -> dict[str, Mapping[str, Any]]:

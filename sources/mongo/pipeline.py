@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brook.namespaces import ALL, Namespaces
+from brook.catalog import ALL
+from brook.namespaces import Namespaces
 
 Pipeline = list[Mapping[str, Any]]
 

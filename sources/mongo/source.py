@@ -22,7 +22,14 @@ from pymongo.errors import OperationFailure, PyMongoError
 from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
-from brook.errors import HistoryLost, InvalidParameter, OperatorError, SnapshotUnavailable, UnknownPosition
+from brook.errors import (
+    HistoryLost,
+    InvalidParameter,
+    NotReady,
+    OperatorError,
+    SnapshotUnavailable,
+    UnknownPosition,
+)
 from brook.event import Batch, Position, Reset, ResetReason
 from brook.finding import Level
 from brook.namespaces import Namespaces
@@ -62,9 +69,6 @@ PRE_IMAGES_WIRE_VERSION = 17
 SPLIT_EVENTS_VERSION = (6, 0, 9)
 
 _AWARE = DEFAULT_RAW_BSON_OPTIONS.with_options(tz_aware=True)
-
-# Time for MongoDB to tell the time of its last write.
-NOW_SECONDS = 5.0
 
 # A server that hangs must not keep this one from stopping.
 CLOSE_SECONDS = 1.0
@@ -174,12 +178,15 @@ class MongoSource(Source):
         finally:
             await tail.close()
 
+    async def collections(self, database: str) -> Sequence[str]:
+        try:
+            return await client.in_time(collections.names(self._client, database))
+        except PyMongoError as error:
+            raise NotReady(f"the collections cannot be read now: {errors.one_line(error)}") from error
+
     async def now(self) -> Position:
         try:
-            async with asyncio.timeout(NOW_SECONDS):
-                return resume_token.checkpoint(await self._now())
-        except TimeoutError as error:
-            raise SnapshotUnavailable(f"MongoDB has not answered for {NOW_SECONDS:g} seconds") from error
+            return resume_token.checkpoint(await client.in_time(self._now()))
         except PyMongoError as error:
             raise SnapshotUnavailable(errors.one_line(error)) from error
 

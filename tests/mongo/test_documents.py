@@ -54,7 +54,8 @@ def get(server: ServerProcess, name: str = "/creatures", **parameters: Any) -> d
 def refusal(server: ServerProcess, path: str) -> tuple[int, dict[str, Any]]:
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(server.url + path, timeout=20)
-    return raised.value.code, json.loads(raised.value.read())
+    with raised.value as answer:
+        return raised.value.code, json.loads(answer.read())
 
 
 def test_write_is_seen_at_once(server, creatures):
@@ -151,6 +152,6 @@ def test_mongodb_that_is_away_is_a_503_that_says_when_to_come_back(start_server)
         assert get(server)["docs"] == []
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(server.url + "/documents", timeout=60)
-    assert raised.value.code == 503
-    assert raised.value.headers["Retry-After"] == "1"
-    assert json.loads(raised.value.read())["code"] == "not-ready"
+    with raised.value as answer:
+        assert (answer.code, answer.headers["Retry-After"]) == (503, "1")
+        assert json.loads(answer.read())["code"] == "not-ready"

@@ -199,7 +199,7 @@ def test_no_id_gets_into_the_log_with_a_message_of_mongodb():
 def test_every_endpoint_answers(start_server):
     demo = start_server("--demo")
     paths = [path for row in table(PROTOCOL, "request") for path in re.findall(r"GET (/\w*)(?=$|`)", row[0])]
-    assert paths == ["/", "/stream", "/healthz", "/readyz", "/metrics"]
+    assert paths == ["/", "/stream", "/streams", "/healthz", "/readyz", "/metrics"]
     for path in paths:
         with urllib.request.urlopen(demo.url + path, timeout=SECONDS) as answer:
             assert answer.status == 200
@@ -250,7 +250,7 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                 if writes:
                     first_id = re.findall(r"^id: (t.*-.*)$", running.said, re.M)[0]
             tested += 1
-    assert tested == 12
+    assert tested == 13
 
 
 def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start_server):
