@@ -51,6 +51,30 @@ class UnknownStream(ClientError):
     code = "unknown-stream"
 
 
+class Unauthenticated(ClientError):
+    """A request needs a token, or a token that is accepted."""
+
+    code = "unauthenticated"
+
+
+class TokenInvalid(Unauthenticated):
+    """A token cannot be read, or is not signed as the server expects."""
+
+    code = "token-invalid"
+
+
+class TokenExpired(Unauthenticated):
+    """A token was valid and is no longer."""
+
+    code = "token-expired"
+
+
+class Forbidden(ClientError):
+    """The client is known, and may not have this."""
+
+    code = "forbidden"
+
+
 class NotFound(ClientError):
     """No resource has this path."""
 

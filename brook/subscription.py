@@ -49,6 +49,9 @@ class Subscription:
     operations: frozenset[str] | None = None
     ids: frozenset[Key] | None = None
     filter: Filter | None = None
+    """With an access rule, the rule's filter and the client's, joined."""
+    rule: Filter | None = None
+    """The documents that the client may know of; None for all. `filter` implies it."""
     fields: Fields | None = None
     format: Format = Format.PLAIN
     types: Types = Types.JSON

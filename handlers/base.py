@@ -21,6 +21,10 @@ STATUS = {
     "invalid-parameter": HTTPStatus.BAD_REQUEST,
     "invalid-id": HTTPStatus.BAD_REQUEST,
     "invalid-filter": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "token-invalid": HTTPStatus.UNAUTHORIZED,
+    "token-expired": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
     "unknown-stream": HTTPStatus.NOT_FOUND,
     "not-found": HTTPStatus.NOT_FOUND,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -92,6 +96,8 @@ class ProblemHandler(tornado.web.RequestHandler):
             status = HTTPStatus(status_code)
             code = "not-found" if status == HTTPStatus.NOT_FOUND else status.phrase.lower().replace(" ", "-")
             body = problem(status, code, "see the server log" if status >= 500 else status.description)
+        if self.get_status() == HTTPStatus.UNAUTHORIZED:
+            self.set_header("WWW-Authenticate", "Bearer")
         self.problem_code = str(body["code"])
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", self.allowed_methods)

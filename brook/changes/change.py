@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from bson.errors import InvalidBSON
 
 from brook.changes import documents, resume_token
 from brook.event import DecodedEvent, LogEvent, Reset, ResetReason
-from brook.query import Fields, index_keys
+from brook.query import Fields, Filter, index_keys
 from brook.subscription import Format, Subscription, Types
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,17 @@ class DecodedChange(DecodedEvent):
         self._change = documents.decode(change.raw)
         self.size = change.size
         self._id = change.id
-        self._rendered: dict[tuple[Format, Types, Fields | None, bool], str] = {}
+        self._rendered: dict[tuple[object, ...], str] = {}
         self.operation = change.operation
         # The document that filters read: the one after the change, or the deleted one.
         key = "fullDocumentBeforeChange" if change.operation == "delete" else "fullDocument"
         self.document: documents.Document | None = self._change.get(key)
+
+    @property
+    def _before(self) -> documents.Document | None:
+        """The document before the change; None without a pre-image."""
+        before: documents.Document | None = self._change.get("fullDocumentBeforeChange")
+        return before
 
     @property
     def namespace(self) -> str:
@@ -74,11 +81,13 @@ class DecodedChange(DecodedEvent):
         return self._change["documentKey"]["_id"]
 
     def keys(self, path: str) -> set[Any]:
-        """The values at a path. For a deleted document without a pre-image, only `_id` is known."""
+        """The values at a path, before and after the change. Without a document, only `_id` is known."""
         known = self.document
         if known is None and path.partition(".")[0] == "_id":
             known = self._change["documentKey"]
-        return index_keys(known, path) if known is not None else set()
+        keys = index_keys(known, path) if known is not None else set()
+        # The document may have left an access rule.
+        return keys if self._before is None else keys | index_keys(self._before, path)
 
     def matches(self, subscription: Subscription) -> bool:
         if subscription.namespaces is not None and self.namespace not in subscription.namespaces:
@@ -91,12 +100,44 @@ class DecodedChange(DecodedEvent):
         if subscription.filter is None:
             return True
         if self.document is not None:
-            return subscription.filter.matches(self.document)
+            return subscription.filter.matches(self.document) or self._leaves(subscription)
         # A delete without a pre-image, and an update of a document that is already gone, have only the key.
-        return subscription.filter.only_about_id and subscription.filter.matches(key)
+        if subscription.filter.only_about_id and subscription.filter.matches(key):
+            return True
+        return self._leaves(subscription)
+
+    def was_in_reach(self, rule: Filter) -> bool | None:
+        """True if an access rule held for the document before the change; None if that is not known."""
+        if self.operation == "insert":
+            return False
+        if self._before is not None:
+            return rule.matches(self._before)
+        return rule.matches(self._change["documentKey"]) if rule.only_about_id else None
+
+    def _leaves(self, subscription: Subscription) -> bool:
+        """True if the change takes the document out of the reach of an access rule, and the client can be
+        told.
+        """
+        rule = subscription.rule
+        if rule is None or subscription.format is Format.PLAIN or self.operation not in ("update", "replace"):
+            return False
+        if self.document is None:
+            # It is already deleted, perhaps by its next owner.
+            return self._touches(rule) and self.was_in_reach(rule) is True
+        return not rule.matches(self.document) and self.was_in_reach(rule) is True
+
+    def _touches(self, rule: Filter) -> bool:
+        """True if an update has changed a field that a rule reads."""
+        description = self._change["updateDescription"]
+        truncated = [array["field"] for array in description.get("truncatedArrays", ())]
+        paths = [*description["updatedFields"], *description["removedFields"], *truncated]
+        return any(map(rule.reads, paths))
 
     def render(self, subscription: Subscription) -> bytes:
-        key = (subscription.format, subscription.types, subscription.fields, subscription.before)
+        if self._leaves(subscription):
+            return self._frame("leave", self._departure(subscription), subscription)
+        rule = subscription.rule if subscription.format is Format.ENVELOPE else None
+        key = (subscription.format, subscription.types, subscription.fields, subscription.before, rule)
         data = self._rendered.get(key)
         if data is None:
             data = self._data(subscription)
@@ -104,17 +145,22 @@ class DecodedChange(DecodedEvent):
                 self._rendered[key] = data
         if not data:
             return b""
-        # Neither a token nor JSON has a line end in it, so the frame needs no further checks.
+        if subscription.format is Format.PLAIN and self.operation != "delete":
+            return f"id: {self._id}\ndata: {data}\n\n".encode()
+        return self._frame(self.operation, data, subscription)
+
+    def _frame(self, event: str, data: str, subscription: Subscription) -> bytes:
+        # Neither an id nor JSON has a line end in it, so the frame needs no further checks.
         if subscription.tag:
-            return f'event: {self.operation}\ndata: {{"of":"{subscription.tag}",{data[1:]}\n\n'.encode()
-        if subscription.format is Format.ENVELOPE:
-            return f"id: {self._id}\nevent: {self.operation}\ndata: {data}\n\n".encode()
-        if self.operation == "delete":
-            return f"id: {self._id}\nevent: delete\ndata: {data}\n\n".encode()
-        return f"id: {self._id}\ndata: {data}\n\n".encode()
+            return f'event: {event}\ndata: {{"of":"{subscription.tag}",{data[1:]}\n\n'.encode()
+        return f"id: {self._id}\nevent: {event}\ndata: {data}\n\n".encode()
+
+    def _departure(self, subscription: Subscription) -> str:
+        departure = {"op": "leave", "ns": self.namespace, "id": self.document_id}
+        return _writer(subscription)(departure | {"time": documents.rfc3339(_time(self._change))})
 
     def _data(self, subscription: Subscription) -> str:
-        write = documents.to_ejson if subscription.types is Types.EJSON else documents.to_json
+        write = _writer(subscription)
         if subscription.format is Format.ENVELOPE:
             return write(self._envelope(subscription))
         if self.operation == "delete":
@@ -123,7 +169,8 @@ class DecodedChange(DecodedEvent):
         return "" if self.document is None else write(_part(self.document, subscription.fields))
 
     def _envelope(self, subscription: Subscription) -> documents.Document:
-        change, fields = self._change, subscription.fields
+        change, fields, rule = self._change, subscription.fields, subscription.rule
+        in_reach = rule is None or self.was_in_reach(rule) is True
         document = None if self.operation == "delete" else self.document
         envelope = {
             "op": self.operation,
@@ -134,12 +181,19 @@ class DecodedChange(DecodedEvent):
         if self.operation == "update":
             if document is None:
                 envelope["gone"] = True
-            envelope["changed"] = _changed(change["updateDescription"], fields)
+            # `document` is of a later moment. Under a rule, the values of this change are shown only if the
+            # document was in reach before it and after it.
+            shows = in_reach and (rule is None or not self._touches(rule))
+            envelope["changed"] = _changed(change["updateDescription"], fields) if shows else None
         if subscription.before:
-            before = change.get("fullDocumentBeforeChange")
+            before = self._before if in_reach else None
             envelope["before"] = None if before is None else _part(before, fields)
         envelope["time"] = documents.rfc3339(_time(change))
         return envelope
+
+
+def _writer(subscription: Subscription) -> Callable[[documents.Document], str]:
+    return documents.to_ejson if subscription.types is Types.EJSON else documents.to_json
 
 
 def _part(document: documents.Document, fields: Fields | None) -> documents.Document:

@@ -245,21 +245,33 @@ class ResultSet:
             return []
         if self.subscription.sort is not None or self.subscription.every_ms:
             return None
+        first: dict[Key, DecodedChange] = {}
         last: dict[Key, DecodedChange] = {}
         for event in events:
             if isinstance(event, Reset) and event.matches(self.subscription):
                 return None
             if isinstance(event, DecodedChange) and event.namespace == self.namespace:
-                last[key_of(event.document_id)] = event
+                key = key_of(event.document_id)
+                first.setdefault(key, event)
+                last[key] = event
             if len(last) > MAX_MISSED:
                 return None
-        texts = [self._now(event) for event in last.values()]
-        return [frames.changes(now, texts)] if texts else []
+        texts = [self._now(first[key], event) for key, event in last.items()]
+        if None in texts:
+            return None
+        shown = [text for text in texts if text]
+        return [frames.changes(now, shown)] if shown else []
 
-    def _now(self, event: DecodedChange) -> str:
+    def _now(self, first: DecodedChange, event: DecodedChange) -> str | None:
+        """The change for a document that was touched; empty if the client does not hold it, None if an access
+        rule is in doubt: a `remove` has the document's id.
+        """
         touched = Touched(event, inserted=False)
-        document = touched.document
+        document, rule = touched.document, self.subscription.rule
         if document is None or not self.subscription.selects(document):
+            reached = True if rule is None else first.was_in_reach(rule)
+            if not reached:
+                return None if reached is None else ""
             return self.renderer.remove(touched.why_removed, event.document_id)
         return self.renderer.upsert("update", event.document_id, self.renderer.document(document).text)
 

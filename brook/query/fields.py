@@ -21,6 +21,8 @@ class Fields:
 
     names: frozenset[str]
     excluding: bool
+    within: Fields | None = None
+    """A selection from which this one selects: an access rule's."""
 
     @classmethod
     def parse(cls, text: str) -> Fields:
@@ -44,10 +46,14 @@ class Fields:
 
     def of(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return the selected part of a document, in the order of the document."""
+        if self.within is not None:
+            document = self.within.of(document)
         return _exclude(document, self.names, "") if self.excluding else _include(document, self.names, "")
 
     def of_paths(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the selected part of `updatedFields`: values by dotted path with array indexes."""
+        if self.within is not None:
+            values = self.within.of_paths(values)
         wanted = {}
         for path, value in values.items():
             named, readings = self._read(path)
@@ -65,6 +71,8 @@ class Fields:
 
     def shows(self, path: str) -> bool:
         """Return True if the selection contains any part of a dotted path."""
+        if self.within is not None and not self.within.shows(path):
+            return False
         named, readings = self._read(path)
         return not named if self.excluding else named or bool(readings)
 

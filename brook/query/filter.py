@@ -14,11 +14,12 @@ import bson
 from bson import json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 
 from brook.query import parser
 from brook.query.conditions import And, Condition, In
 from brook.query.order import KEY_MAKERS, PLAIN_KINDS, Key
-from brook.query.paths import finder
+from brook.query.paths import finder, overlap
 
 # Upper bound of the memory of a filter for each character of its text. Measured with tracemalloc on the worst
 # case: 60 `$elemMatch`.
@@ -69,6 +70,17 @@ class Filter:
         query = bson.encode(json_util.loads(text, json_options=_QUERY))
         return cls(condition, 1500 + BYTES_PER_CHARACTER * len(text), query)
 
+    def __and__(self, other: Filter) -> Filter:
+        """Return the filter that a document passes if it passes both."""
+        both = {"$and": [RawBSONDocument(self.query), RawBSONDocument(other.query)]}
+        # One flat conjunction, so that `equalities` sees the conditions of both.
+        condition = And(_conjunction(self.condition) | _conjunction(other.condition))
+        return Filter(condition, self.size + other.size, bson.encode(both))
+
+    def reads(self, path: str) -> bool:
+        """Return True if a change at a dotted path, such as MongoDB reports it, may change the outcome."""
+        return any(overlap(path, read) for read in self.condition.paths())
+
 
 def index_keys(document: dict[str, Any], path: str) -> set[Key]:
     """Return the key of every value in a document that an equality on this path could match."""
@@ -90,9 +102,13 @@ def _equalities(condition: Condition) -> dict[str, frozenset[Key]]:
     Their keys cannot be intersected: different elements of an array may satisfy different equalities.
     """
     found: dict[str, frozenset[Key]] = {}
-    for part in condition.conditions if isinstance(condition, And) else (condition,):
+    for part in _conjunction(condition):
         if not (isinstance(part, In) and part.path and all(key[0] in PLAIN_KINDS for key in part.keys)):
             continue
         if part.path not in found or len(part.keys) < len(found[part.path]):
             found[part.path] = part.keys
     return found
+
+
+def _conjunction(condition: Condition) -> frozenset[Condition]:
+    return condition.conditions if isinstance(condition, And) else frozenset({condition})

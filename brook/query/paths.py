@@ -70,3 +70,17 @@ def _find_in_array(items: list[Any], names: tuple[str, ...], test: Test, into_ar
         elif type(item) is list and _find_in_array(item, rest, test, into_arrays):
             return True
     return False
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return True if one path may lie inside the other.
+
+    A number may be an array index, which the other path leaves out.
+    """
+    names, others = _names(one), _names(other)
+    common = min(len(names), len(others))
+    return names[:common] == others[:common]
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split(".") if not name.isdigit()]

@@ -1,0 +1,1 @@
+"""Access: who may hear what. Claims say who a client is; rules say what that client may hear."""

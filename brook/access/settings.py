@@ -1,0 +1,102 @@
+"""The table `[access]` of the configuration: how clients show who they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from brook.toml_file import Table
+
+SYMMETRIC: Final = ("HS256", "HS384", "HS512")
+ASYMMETRIC: Final = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+_KEYS: Final = (
+    "algorithms", "key_file", "jwks_url", "issuer", "audience", "cookie", "query_token", "signed_streams",
+    "authorize_url",
+)  # fmt: skip
+
+# A shorter key can be guessed (RFC 7518, 3.2).
+MIN_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """How a client's token is found and checked."""
+
+    algorithms: tuple[str, ...] = ()
+    key: bytes = b""
+    """A secret, or a public key in PEM; empty if keys come from `jwks_url`."""
+    jwks_url: str = ""
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    cookie: str = ""
+    query_token: bool = False
+    signed_streams: bool = False
+    authorize_url: str = ""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """True if clients show tokens."""
+        return bool(self.algorithms)
+
+    @classmethod
+    def of(cls, table: Table) -> AccessSettings:
+        """Read the table. Raises SettingsError."""
+        table.only(_KEYS)
+        key_file, jwks_url = table.text("key_file"), table.text("jwks_url")
+        authorize_url = table.text("authorize_url")
+        if key_file and jwks_url:
+            table.refuse("jwks_url", "and key_file exclude each other: keys come from one of them")
+        if not (key_file or jwks_url or authorize_url):
+            table.refuse("", "needs key_file, jwks_url or authorize_url: else nobody could show who they are")
+        for name, url in (("jwks_url", jwks_url), ("authorize_url", authorize_url)):
+            if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+                table.refuse(name, f"takes an address that begins with https:// or http://, got {url!r}")
+        algorithms = _algorithms(table, secret=bool(key_file), tokens=bool(key_file or jwks_url))
+        return cls(
+            algorithms=algorithms,
+            key=_key(table, key_file, algorithms) if key_file else b"",
+            jwks_url=jwks_url,
+            issuer=table.text("issuer"),
+            audience=tuple(table.texts("audience") or ()),
+            cookie=table.text("cookie"),
+            query_token=table.flag("query_token"),
+            signed_streams=table.flag("signed_streams"),
+            authorize_url=authorize_url,
+        )
+
+
+def _algorithms(table: Table, *, secret: bool, tokens: bool) -> tuple[str, ...]:
+    """The algorithms, all of one kind: a public key must never be taken for the secret of another."""
+    algorithms = tuple(table.texts("algorithms") or ())
+    if not tokens:
+        if algorithms:
+            table.refuse("algorithms", "needs key_file or jwks_url")
+        return ()
+    if not algorithms:
+        table.refuse("algorithms", 'is missing; name how your tokens are signed, such as ["HS256"]')
+    for name in algorithms:
+        if name not in (*SYMMETRIC, *ASYMMETRIC):
+            table.refuse("algorithms", f"has {name!r}; there are: {', '.join((*SYMMETRIC, *ASYMMETRIC))}")
+    symmetric = [name in SYMMETRIC for name in algorithms]
+    if any(symmetric) != all(symmetric):
+        table.refuse("algorithms", "mixes secrets (HS...) with key pairs; use one kind")
+    if any(symmetric) and not secret:
+        table.refuse("algorithms", f"has {algorithms[0]}, which needs key_file: a secret is not published")
+    return algorithms
+
+
+def _key(table: Table, name: str, algorithms: tuple[str, ...]) -> bytes:
+    path = Path(table.file.path).parent / name
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        table.refuse("key_file", f"cannot be read: {error.strerror}: {path}")
+    if algorithms[0] in SYMMETRIC and len(key) < MIN_KEY_BYTES:
+        remedy = "make one with: openssl rand -hex 32"
+        table.refuse("key_file", f"has {len(key)} bytes, fewer than {MIN_KEY_BYTES}; {remedy}")
+    return key

@@ -1,0 +1,119 @@
+"""The tables `[streams.NAME]` of the configuration, read into rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from brook.access.claims import PREFIX, is_reference
+from brook.access.rules import Rule, StreamRules, selection
+from brook.errors import ClientError
+from brook.query import Filter
+from brook.subscription import Mode
+from brook.toml_file import Table
+
+_RULE: Final = ("require", "filter", "fields", "client_filter", "modes", "public")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REFERENCE: Final = re.compile(r"\$claims\.[^\s$]+")
+
+# A value of the kind that a cast takes, to check a rule's filter before a client comes.
+_EXAMPLES: Final = {
+    "$oid": "0" * 24, "$date": "2000-01-01T00:00:00Z", "$uuid": "00000000-0000-0000-0000-000000000000",
+    "$numberInt": "1", "$numberLong": "1", "$numberDouble": "1", "$numberDecimal": "1",
+}  # fmt: skip
+
+
+def read(tables: Table, *, access: bool) -> list[StreamRules]:
+    """Return the rules of all streams. Without `[access]` there are no claims, and all streams are public.
+
+    Raises SettingsError.
+    """
+    return [_stream(tables.table(name), name, access=access) for name in tables.values]
+
+
+def _stream(table: Table, name: str, *, access: bool) -> StreamRules:
+    if not _NAME.fullmatch(name):
+        table.refuse("", "is not a name of 1 to 64 letters, digits, _ and -")
+    table.only(("namespace", "allow", *_RULE))
+    namespace = table.text("namespace")
+    database, _, collection = namespace.partition(".")
+    if not database or not collection or set(database) & set('/\\ "$\0*') or set(collection) & set("$\0*"):
+        table.refuse("namespace", f"takes one collection, as db.coll, got {namespace!r}")
+    rules = table.tables("allow")
+    if rules and (own := next((key for key in _RULE if key in table), None)):
+        table.refuse(own, "belongs into an [[allow]] table, as the stream has some")
+    for rule in rules:
+        rule.only(_RULE)
+    return StreamRules(name, namespace, [_rule(rule, access=access) for rule in rules or [table]])
+
+
+def _rule(table: Table, *, access: bool) -> Rule:
+    require, filter = table.table("require").values, table.table("filter").values
+    _check_require(table, require)
+    _check_filter(table, filter)
+    if not access:
+        for key in ("require", "public"):
+            if key in table:
+                table.refuse(key, "needs an [access] table: without it, every client is let in")
+        if PREFIX in json.dumps(filter):
+            table.refuse("filter", "has $claims, and needs an [access] table")
+    public = table.flag("public") or not access
+    if public and (require or PREFIX in json.dumps(filter)):
+        table.refuse("public", "lets in clients without claims; require and $claims do not go with it")
+    modes = table.texts("modes")
+    for mode in modes or ():
+        if mode not in set(Mode):
+            table.refuse("modes", f"has {mode!r}; there are: {', '.join(Mode)}")
+    for key in ("fields", "client_filter"):
+        _check_names(table, key)
+    return Rule(
+        require,
+        filter,
+        table.texts("fields"),
+        table.texts("client_filter"),
+        frozenset(map(Mode, modes)) if modes is not None else frozenset(Mode),
+        public,
+    )
+
+
+def _check_require(table: Table, require: Any) -> None:
+    for path, wanted in require.items():
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            if not isinstance(value, str | int | float):
+                table.refuse(f"require.{path}", "takes a text, a number, true or false, or a list of them")
+
+
+def _check_filter(table: Table, filter: Any) -> None:
+    """Refuse a filter that no claims could fill, before a client meets it."""
+    try:
+        Filter.parse(json.dumps(_example(filter)))
+    except ClientError as error:
+        table.refuse("filter", f"is no filter: {error}")
+    except TypeError:
+        table.refuse("filter", 'has a date of TOML; write { "$date" = "2000-01-01T00:00:00Z" }')
+    except ValueError as error:
+        table.refuse("filter", str(error))
+
+
+def _example(template: Any, name: str = "") -> Any:
+    if isinstance(template, dict):
+        return {key: _example(value, key) for key, value in template.items()}
+    if isinstance(template, list):
+        return [_example(item) for item in template]
+    if not isinstance(template, str) or "$claims" not in template:
+        return template
+    if not is_reference(template) or not _REFERENCE.fullmatch(template):
+        raise ValueError(f"has {template!r}: a reference such as $claims.sub stands alone")
+    return ["1"] if name == "$in" else _EXAMPLES.get(name, "1")
+
+
+def _check_names(table: Table, key: str) -> None:
+    names = table.texts(key)
+    try:
+        if names:
+            selection(names)
+    except ClientError as error:
+        table.refuse(key, str(error).removeprefix("fields: "))
+    if key == "client_filter" and any(name.startswith("-") for name in names or ()):
+        table.refuse(key, "names the fields that a client may use; none is excluded")

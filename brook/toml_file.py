@@ -1,0 +1,129 @@
+"""A TOML file whose errors name the file, the line and the key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from brook.errors import SettingsError
+
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
+
+_HEADING = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r'\s*((?:[A-Za-z0-9_-]+|"[^"]*")(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"))*)\s*=')
+
+MAX_BYTES = 1024 * 1024
+
+
+class Table:
+    """One table of the file. Each getter raises SettingsError for a value of another kind."""
+
+    def __init__(self, values: Mapping[str, Any], file: TomlFile, place: tuple[str, ...] = ()) -> None:
+        self.values = values
+        self.file = file
+        self.place = place
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def only(self, known: Collection[str]) -> None:
+        """Raise SettingsError for a key that is not known: a misspelt one must not be without effect."""
+        for key in self.values:
+            if key not in known:
+                self.refuse(key, f"is unknown; there are: {', '.join(sorted(known))}")
+
+    def text(self, key: str, default: str = "") -> str:
+        value: str = self._get(key, default, str)
+        return value
+
+    def flag(self, key: str) -> bool:
+        return bool(self._get(key, False, bool))
+
+    def texts(self, key: str) -> list[str] | None:
+        """A list of texts; None if it is not given. One text stands for a list of it."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        items = [value] if isinstance(value, str) else self._get(key, [], list)
+        if not all(isinstance(item, str) for item in items):
+            self.refuse(key, "takes a list of texts")
+        return list(items)
+
+    def table(self, key: str) -> Table:
+        """The table at a key; an empty one if it is not given."""
+        return Table(self._get(key, {}, dict), self.file, (*self.place, key))
+
+    def tables(self, key: str) -> list[Table]:
+        """The tables `[[...key]]`."""
+        values = self._get(key, [], list)
+        if not all(isinstance(value, dict) for value in values):
+            self.refuse(key, "takes tables")
+        return [Table(value, self.file, (*self.place, f"{key}[{n}]")) for n, value in enumerate(values)]
+
+    def refuse(self, key: str, fault: str) -> NoReturn:
+        """Raise SettingsError that names the file, the line and the key."""
+        place = (*self.place, key) if key else self.place
+        raise SettingsError(f"{self.file.path}:{self.file.line(place)}: {'.'.join(place)} {fault}")
+
+    def _get(self, key: str, default: Any, kind: type) -> Any:
+        value = self.values.get(key, default)
+        # A truth value is a whole number to Python.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.refuse(key, f"takes {_KINDS[kind]}, got {value!r}"[:200])
+        return value
+
+
+class TomlFile:
+    """A file, read and parsed. Raises SettingsError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            data = path.read_bytes()
+            if len(data) > MAX_BYTES:
+                raise SettingsError(f"{path}: more than {MAX_BYTES:,} bytes")
+            self._text = data.decode()
+            self.root = Table(tomllib.loads(self._text), self)
+        except OSError as error:
+            raise SettingsError(f"the configuration cannot be read: {error}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{path}: is not UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{path}: is not TOML: {error}") from None
+
+    def line(self, place: tuple[str, ...]) -> int:
+        """The line of a key, or of the nearest table around it that has a line of its own."""
+        lines = self._lines()
+        for end in range(len(place), 0, -1):
+            if place[:end] in lines:
+                return lines[place[:end]]
+        return 1
+
+    def _lines(self) -> dict[tuple[str, ...], int]:
+        found: dict[tuple[str, ...], int] = {}
+        counts: dict[tuple[str, ...], int] = {}
+        table: tuple[str, ...] = ()
+        for number, text in enumerate(self._text.splitlines(), start=1):
+            if heading := _HEADING.match(text):
+                table = _names(heading[1])
+                if text.lstrip().startswith("[["):
+                    counts[table] = counts.get(table, -1) + 1
+                    table = (*table[:-1], f"{table[-1]}[{counts[table]}]")
+                found.setdefault(table, number)
+            elif key := _KEY.match(text):
+                found.setdefault((*table, *_names(key[1])), number)
+        return found
+
+
+def _names(dotted: str) -> tuple[str, ...]:
+    return tuple(name.strip().strip('"') for name in re.findall(r'"[^"]*"|[^.]+', dotted))
