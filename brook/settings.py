@@ -105,7 +105,9 @@ class Settings:
     )
     log_format: str = _setting("text", "Format of the log on stderr: text or json.")
     compression: str = _setting("gzip", "Compression for clients that accept it: gzip or off.")
-    cors_origin: str = _setting("*", "Origin allowed to read the stream; * for any, empty for none.")
+    cors_origin: tuple[str, ...] = _setting(
+        ("*",), "Origin whose pages may read the streams; repeatable; * for any, empty for none."
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -124,11 +126,8 @@ class Settings:
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if self.log_format not in ("text", "json"):
             raise SettingsError(f"--log-format takes text or json, got {self.log_format!r}")
-        if self.cors_origin not in ("", "*") and not _ORIGIN.fullmatch(self.cors_origin):
-            raise SettingsError(
-                "--cors-origin takes * or one origin as browsers send it, such as https://example.org: "
-                f"lower case, without a path, a trailing slash or the default port; got {self.cors_origin!r}"
-            )
+        if self.cors_origin not in ((), ("",), ("*",)):
+            _check_origins(self.cors_origin)
 
     def jittered_retry_ms(self) -> int:
         """A random reconnection time, so that disconnected clients do not all return at once."""
@@ -151,6 +150,17 @@ def _is_database(name: str) -> bool:
 
 def _is_collection(name: str) -> bool:
     return bool(name) and "$" not in name and "\0" not in name
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if origin in ("", "*"):
+            raise SettingsError(f"--cors-origin {origin or repr(origin)} stands alone, without other origins")
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingsError(
+                "--cors-origin takes * or an origin as browsers send it, such as https://example.org: "
+                f"lower case, without a path, a trailing slash or the default port; got {origin!r}"
+            )
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import tornado.web
 
 from brook.errors import ClientError, InvalidParameter, NotFound, Unavailable
-from handlers.cors import Cors
+from handlers.cors import PREFLIGHT_SECONDS, Cors
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class ProblemHandler(tornado.web.RequestHandler):
     def options(self, *_: str) -> None:
         """Answer a CORS preflight: "may a page of this origin send these headers?"."""
         self.set_header("Access-Control-Allow-Methods", self.cross_origin_methods)
+        self.set_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def query_as_text(self) -> dict[str, list[str]]:

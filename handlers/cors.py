@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 ALLOWED_HEADERS = "Origin, X-Requested-With, Content-Type, Accept, Authorization, Last-Event-ID"
+
+# Time for which a browser need not ask again. Chromium keeps the answer for two hours at most.
+PREFLIGHT_SECONDS = 7200
 
 
 class Cors:
-    """The allowed origin: `*` for any, empty for none."""
+    """The allowed origins: `*` for any, empty for none."""
 
-    def __init__(self, allowed: str) -> None:
-        self._allowed = allowed
+    def __init__(self, allowed: Collection[str]) -> None:
+        self._any = "*" in allowed
+        self._allowed = frozenset(filter(None, allowed))
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the CORS headers of the response to a request with this `Origin`."""
         if not self._allowed:
             return {}
-        headers = {"Access-Control-Allow-Headers": ALLOWED_HEADERS}
-        if self._allowed == "*":
-            return {"Access-Control-Allow-Origin": "*", **headers}
+        if self._any:
+            # Never with credentials: a page of any site could then read as the user that visits it.
+            return {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": ALLOWED_HEADERS}
         # Without Vary, a shared cache would serve the response to another origin.
         vary = {"Vary": "Origin"}
-        return (
-            {"Access-Control-Allow-Origin": self._allowed, **vary, **headers}
-            if origin == self._allowed
-            else vary
-        )
+        if origin not in self._allowed:
+            return vary
+        return {
+            "Access-Control-Allow-Origin": str(origin),
+            "Access-Control-Allow-Credentials": "true",
+            **vary,
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        }

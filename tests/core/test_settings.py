@@ -49,6 +49,8 @@ NONSENSE = {
     "log_format": ["", "xml", "JSON"],
 }
 
+REPEATABLE = {field.name for field in FIELDS if isinstance(field.default, tuple)}
+
 each_field = pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 each_number = pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
 
@@ -188,7 +190,7 @@ def test_junk_is_no_number(field, junk, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in NONSENSE for value in NONSENSE[name]])
 def test_nonsense_is_refused(name, value):
     with pytest.raises(SettingsError, match=flag(name)):
-        Settings(**{name: (value,) if name in ("collection", "namespace") else value})
+        Settings(**{name: (value,) if name in REPEATABLE else value})
     refused(run("--demo", f"{flag(name)}={value}"), flag(name))
 
 
@@ -221,9 +223,10 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
         case float():
             value = str(field.default / 2 or 1.0)
         case tuple():
-            value = "shop.herons shop.otters"
+            chosen = {"cors_origin": "https://a.example https://b.example:8443"}
+            value = chosen.get(field.name, "shop.herons shop.otters")
         case str():
-            chosen = {"compression": "off", "cors_origin": "https://a.example", "log_format": "json"}
+            chosen = {"compression": "off", "log_format": "json"}
             value = chosen.get(field.name, "other")
     monkeypatch.setenv(environment_name(field.name), value)
     found = getattr(settings_of(), field.name)
@@ -235,6 +238,19 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
 def test_collections_can_be_several():
     assert settings_of("--collection", "a", "--collection=b c").collection == ("a", "b c")
     assert settings_of("--collection", "*").collection == ("*",)
+
+
+def test_origins_can_be_several_one_of_any_or_none():
+    assert settings_of().cors_origin == ("*",)
+    assert settings_of("--cors-origin", "").cors_origin == ("",)
+    two = ("https://a.example", "http://localhost:8080")
+    assert settings_of(*(word for origin in two for word in ("--cors-origin", origin))).cors_origin == two
+
+
+@pytest.mark.parametrize("alone", ["*", ""])
+def test_any_origin_and_none_stand_alone(alone):
+    with pytest.raises(SettingsError, match="stands alone"):
+        Settings(cors_origin=("https://a.example", alone))
 
 
 # -- modes -----------------------------------------------------------------------------------------

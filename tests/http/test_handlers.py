@@ -402,7 +402,7 @@ async def test_fault_of_ours_after_the_socket_was_taken_over_ends_the_connection
 
 
 @gen_test
-@pytest.mark.parametrize("path", ["/stream", "/", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/stream", "/stream/a", "/documents/a", "/", "/healthz", "/readyz"])
 async def test_preflight_is_answered(fetch, path):
     headers = {
         "Origin": "https://example.org",
@@ -413,18 +413,23 @@ async def test_preflight_is_answered(fetch, path):
     assert (response.code, response.body) == (204, b"")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert response.headers["Access-Control-Allow-Headers"] == ALLOWED
-    methods = "GET, POST, OPTIONS" if path == "/stream" else "GET, OPTIONS"
+    methods = "GET, POST, OPTIONS" if path.startswith("/stream") else "GET, OPTIONS"
     assert response.headers["Access-Control-Allow-Methods"] == methods
+    assert response.headers["Access-Control-Max-Age"] == "7200"
+    assert "Access-Control-Allow-Credentials" not in response.headers, "no site may read as its visitor"
     assert "Content-Type" not in response.headers
 
 
 @gen_test
-@with_settings(cors_origin="https://example.org")
+@with_settings(cors_origin=("https://example.org", "http://localhost:8080"))
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [
         ("https://example.org", True),
+        ("http://localhost:8080", True),
+        ("http://localhost", False),
+        ("*", False),
         ("https://example.org.evil.example", False),
         ("http://example.org", False),
         ("https://EXAMPLE.org", False),
@@ -432,16 +437,17 @@ async def test_preflight_is_answered(fetch, path):
         ("", False),
     ],
 )
-async def test_only_the_configured_origin_is_allowed_and_caches_are_told(stream, method, origin, allowed):
+async def test_only_configured_origins_are_allowed_and_caches_are_told(stream, method, origin, allowed):
     response = await stream(method=method, headers={"Origin": origin} if origin else {})
     names = headers_of(response)
     assert names.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+    assert names.get("Access-Control-Allow-Credentials") == ("true" if allowed else None)
     assert ("Access-Control-Allow-Headers" in names) == allowed
     assert "Origin" in names["Vary"].split(", ")
 
 
 @gen_test
-@with_settings(cors_origin="")
+@with_settings(cors_origin=("",))
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 async def test_other_origins_can_be_shut_out(stream, method):
     response = await stream(method=method, headers={"Origin": "https://example.org"})
@@ -449,7 +455,7 @@ async def test_other_origins_can_be_shut_out(stream, method):
 
 
 @gen_test
-@with_settings(cors_origin="https://example.org")
+@with_settings(cors_origin=("https://example.org",))
 async def test_problems_can_be_read_by_the_allowed_origin_too(fetch):
     headers = {"Origin": "https://example.org"}
     for path in ("/stream?x=1", "/nothing", "/stream?since=rubbish"):
