@@ -81,6 +81,12 @@ class NotFound(ClientError):
     code = "not-found"
 
 
+class ForeignHost(ClientError):
+    """A request is for a host name that is not the server's."""
+
+    code = "foreign-host"
+
+
 class SnapshotTooLarge(ClientError):
     """A result set has more documents than the operator allows."""
 

@@ -16,6 +16,9 @@ ENVIRONMENT_PREFIX = "BROOK_"
 # The Origin header of a browser (RFC 6454): lower case, without a path, a user or the scheme's default port.
 _ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^/\s,?#@A-Z]+")
 
+# A host name, without a port and a scheme.
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
 
 def _setting(default: Any, help: str, *, min: float | None = None, max: float | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max})
@@ -109,6 +112,12 @@ class Settings:
         ("*",), "Origin whose pages may read the streams; repeatable; * for any, empty for none."
     )
 
+    allowed_host: tuple[str, ...] = _setting(
+        (),
+        "Name under which clients reach the server, as in their Host header; repeatable; * for any. Without "
+        "it, a server on localhost answers to no other name.",
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)
@@ -128,6 +137,12 @@ class Settings:
             raise SettingsError(f"--log-format takes text or json, got {self.log_format!r}")
         if self.cors_origin not in ((), ("",), ("*",)):
             _check_origins(self.cors_origin)
+        for name in self.allowed_host:
+            if name != "*" and not _HOST.fullmatch(name):
+                raise SettingsError(
+                    "--allowed-host takes a name such as brook.example.org, without a scheme and a port, "
+                    f"or *; got {name!r}"
+                )
 
     def jittered_retry_ms(self) -> int:
         """A random reconnection time, so that disconnected clients do not all return at once."""

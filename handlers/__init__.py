@@ -19,6 +19,7 @@ from handlers.documents import DocumentsHandler, Listings
 from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
+from handlers.hosts import HostApplication, Hosts
 from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
 from handlers.refusals import Refusals
@@ -71,4 +72,4 @@ def application(
     if metrics is not None and not settings.metrics_port:
         routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
     refusals = metrics.refusals if metrics is not None else Refusals()
-    return tornado.web.Application(routes, log_function=refusals.log)
+    return HostApplication(routes, Hosts.of(settings), log_function=refusals.log)

@@ -27,6 +27,7 @@ STATUS = {
     "forbidden": HTTPStatus.FORBIDDEN,
     "unknown-stream": HTTPStatus.NOT_FOUND,
     "not-found": HTTPStatus.NOT_FOUND,
+    "foreign-host": HTTPStatus.MISDIRECTED_REQUEST,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-many-connections": HTTPStatus.TOO_MANY_REQUESTS,

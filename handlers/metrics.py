@@ -39,6 +39,7 @@ from brook.source import Source
 from handlers import listening
 from handlers.base import NotFoundHandler, ProblemHandler
 from handlers.cors import Cors
+from handlers.hosts import HostApplication, Hosts
 from handlers.refusals import Refusals
 from handlers.siblings import Siblings
 
@@ -77,7 +78,7 @@ class Metrics:
             own_port = replace(settings, port=settings.metrics_port)
             reuse_port = settings.processes > 1
             sockets = listening.bind(own_port, reuse_port=reuse_port, option="--metrics-port")
-            self._server = HTTPServer(self._application())
+            self._server = HTTPServer(self._application(settings))
             self._server.add_sockets(sockets)
 
     def close(self) -> None:
@@ -98,13 +99,13 @@ class Metrics:
         metrics = [*families(self._instruments, self.refusals), *self._process.collect()]
         return [_plain(metric) for metric in metrics]
 
-    def _application(self) -> tornado.web.Application:
-        common = {"cors": Cors("")}
+    def _application(self, settings: Settings) -> tornado.web.Application:
+        common = {"cors": Cors(())}
         routes: list[Any] = [
             (r"/metrics", MetricsHandler, {"metrics": self, **common}),
             (r".*", NotFoundHandler, common),
         ]
-        return tornado.web.Application(routes, log_function=self.refusals.log)
+        return HostApplication(routes, Hosts.of(settings), log_function=self.refusals.log)
 
 
 class MetricsHandler(ProblemHandler):

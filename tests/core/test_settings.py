@@ -45,6 +45,16 @@ NONSENSE = {
         "http://a.example:80",
         "https://u@a.example",
     ],
+    "allowed_host": [
+        "",
+        "https://a.example",
+        "a.example:443",
+        "a.example/",
+        ".a.example",
+        "*.a.example",
+        "a b",
+        "[::1]",
+    ],
     "compression": ["", "brotli", "GZIP", "on"],
     "log_format": ["", "xml", "JSON"],
 }

@@ -400,7 +400,7 @@ def test_connected_client_has_no_task_of_its_own():
                 tasks = len(asyncio.all_tasks())
                 clients = [Rude(server) for _ in range(50)]
                 for one in clients:
-                    await one.say(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+                    await one.say(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 await until(lambda: len(server.list) == 51)
                 server.publish(2)
                 # Those that read the requests end with them.
@@ -426,7 +426,9 @@ def test_a_thousand_clients_leave_no_subscriber_no_task_and_no_file_behind():
                     for number, one in enumerate(clients):
                         since = b"Last-Event-ID: " + key(90 + number % 20).encode() + b"\r\n"
                         version = b"HTTP/1.0" if number % 3 else b"HTTP/1.1"
-                        await one.say(b"GET /stream " + version + b"\r\nHost: x\r\n" + since + b"\r\n")
+                        await one.say(
+                            b"GET /stream " + version + b"\r\nHost: localhost\r\n" + since + b"\r\n"
+                        )
                     await until(lambda: len(server.list) == 51)
                     references += [weakref.ref(one) for one in server.subscribers()[1:]]
                     server.publish(2)

@@ -392,7 +392,7 @@ async def test_fault_of_ours_after_the_socket_was_taken_over_ends_the_connection
     http_port, http_server, service, caplog
 ):
     with mock.patch.object(service.source, "joined", side_effect=RuntimeError("a bug of ours")):
-        async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
+        async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n") as reader:
             await reader.read()
     assert "a bug of ours" in caplog.text
     await until(lambda: len(service.subscribers) == 0)
@@ -536,7 +536,7 @@ async def test_what_will_pass_ends_the_connection_so_that_the_client_may_come_to
     http_port, http_server, service
 ):
     service.readiness.drain()
-    async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
+    async with asked(http_port, b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n") as reader:
         answer = await reader.read()
     assert b"\r\nConnection: close\r\n" in answer
     assert b"\nevent: problem\n" in answer

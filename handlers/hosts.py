@@ -1,0 +1,87 @@
+"""The check of a request's `Host`, against names that somebody else has pointed to this machine.
+
+The author of a page may point the name that it came from to 127.0.0.1 (DNS rebinding). The browser then takes
+the server on this machine for the page's own, and CORS does not apply. Only the name tells.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Collection
+from typing import Any
+
+import tornado.web
+from tornado.httputil import HTTPServerRequest
+
+from brook.errors import ForeignHost
+from brook.settings import Settings
+from handlers.base import ProblemHandler
+from handlers.cors import Cors
+
+
+class Hosts:
+    """The names that this server has. `localhost` and addresses are always among them."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._any = "*" in names
+        self._names = frozenset({"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in names)})
+
+    @classmethod
+    def of(cls, settings: Settings) -> Hosts:
+        """Return the configured names; any name if there are none and the network reaches the server."""
+        if not settings.allowed_host and not _is_loopback(settings.host):
+            return cls("*")
+        return cls({settings.host, *settings.allowed_host})
+
+    def has(self, name: str) -> bool:
+        """True if a request may be for this name, in lower case."""
+        return self._any or name in self._names or self._is_ours(name.rstrip("."))
+
+    def _is_ours(self, name: str) -> bool:
+        # Browsers resolve localhost and all names below it by themselves (RFC 6761). An address is no name.
+        return name in self._names or name.endswith(".localhost") or _address(name) is not None
+
+
+class HostApplication(tornado.web.Application):
+    """An application that answers only for its own names, whatever the route."""
+
+    def __init__(self, routes: list[Any], hosts: Hosts, **settings: Any) -> None:
+        super().__init__(routes, **settings)
+        self._hosts = hosts
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """The handler of the route, or of the refusal."""
+        if self._hosts.has(request.host_name):
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, ForeignHostHandler, {"cors": Cors(())})
+
+
+class ForeignHostHandler(ProblemHandler):
+    """Refuses a request for another host."""
+
+    def prepare(self) -> None:
+        """Raise ForeignHost for every method."""
+        super().prepare()
+        name = self.request.host_name
+        known = name if len(name) < 100 else "NAME"
+        raise ForeignHost(
+            f"this server is not {name[:100]!r}: it answers to localhost, to addresses, and to configured "
+            f"names; if this name is its own, start it with --allowed-host {known}"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False  # to listen there will fail, with a better message
+    addresses = [_address(str(address[0])) for *_, address in found]
+    return all(address is not None and address.is_loopback for address in addresses)
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
