@@ -32,6 +32,7 @@ from brook.delivery.subscriber import CloseReason
 from brook.delivery.subscribers import SubscriberList
 from brook.delivery.tally import Tally
 from brook.errors import BrookError, OperatorError, SettingsError
+from brook.exposure import exposure
 from brook.feed import Feed
 from brook.logs import JsonFormatter
 from brook.readiness import Readiness
@@ -264,6 +265,8 @@ def main(
             uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
+        if uri is not None and (open_to := exposure(settings)) is not None:
+            log.warning("no access rules: %(readers)s can read all of %(readable)s; %(remedy)s", open_to)
         siblings = _siblings(settings, stack)
         code = workers.run(
             settings.processes,

@@ -7,7 +7,6 @@ the server on this machine for the page's own, and CORS does not apply. Only the
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +14,7 @@ import tornado.web
 from tornado.httputil import HTTPServerRequest
 
 from brook.errors import ForeignHost
+from brook.exposure import is_loopback
 from brook.settings import Settings
 from handlers.base import ProblemHandler
 from handlers.cors import Cors
@@ -30,7 +30,7 @@ class Hosts:
     @classmethod
     def of(cls, settings: Settings) -> Hosts:
         """Return the configured names; any name if there are none and the network reaches the server."""
-        if not settings.allowed_host and not _is_loopback(settings.host):
+        if not settings.allowed_host and not is_loopback(settings.host):
             return cls("*")
         return cls({settings.host, *settings.allowed_host})
 
@@ -69,15 +69,6 @@ class ForeignHostHandler(ProblemHandler):
             f"this server is not {name[:100]!r}: it answers to localhost, to addresses, and to configured "
             f"names; if this name is its own, start it with --allowed-host {known}"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False  # to listen there will fail, with a better message
-    addresses = [_address(str(address[0])) for *_, address in found]
-    return all(address is not None and address.is_loopback for address in addresses)
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
