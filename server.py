@@ -41,6 +41,7 @@ from brook.source import Source
 from brook.streams import SingleStream, Streams
 from handlers import application, listening
 from handlers.descriptors import Descriptors
+from handlers.limits import Limits
 from handlers.metrics import Instruments, Metrics
 from handlers.siblings import Siblings
 from sources import named_database, open_source
@@ -79,13 +80,14 @@ async def serve(
     feed = Feed(source, subscribers)
     readiness = Readiness(feed)
     descriptors = Descriptors.of_this_process()
+    limits = Limits(settings)
     metrics = Metrics(
         Instruments(subscribers, history, replayer, result_sets, feed, source, readiness, tally), siblings
     )
     listings = None if result_sets is None else result_sets.listings
     app = application(
         settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors, metrics,
-        listings,
+        listings, limits,
     )  # fmt: skip
     stop = _stop_event(stopped)
     tasks: list[asyncio.Task[Any]] = []
@@ -97,7 +99,7 @@ async def serve(
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
             await metrics.open(settings)
-            server = listening.listen(settings, app, descriptors)
+            server = listening.listen(settings, app, descriptors, limits)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import random
 import re
@@ -118,6 +119,20 @@ class Settings:
         "it, a server on localhost answers to no other name.",
     )
 
+    max_connections: int = _setting(
+        100_000, "Maximum number of connections of a process, within the files that it may open.", min=1
+    )
+    max_connections_per_address: int = _setting(
+        1000,
+        "Maximum number of connections of one address to a process; of an IPv6 network of 64 bits. "
+        "This machine's own are not counted.",
+        min=1,
+    )
+    trusted_proxy: tuple[str, ...] = _setting(
+        (),
+        "Address or network of a proxy whose X-Forwarded-For names the client; repeatable.",
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)
@@ -137,6 +152,8 @@ class Settings:
             raise SettingsError(f"--log-format takes text or json, got {self.log_format!r}")
         if self.cors_origin not in ((), ("",), ("*",)):
             _check_origins(self.cors_origin)
+        for network in self.trusted_proxy:
+            _check_network(network)
         for name in self.allowed_host:
             if name != "*" and not _HOST.fullmatch(name):
                 raise SettingsError(
@@ -176,6 +193,17 @@ def _check_origins(origins: tuple[str, ...]) -> None:
                 "--cors-origin takes * or an origin as browsers send it, such as https://example.org: "
                 f"lower case, without a path, a trailing slash or the default port; got {origin!r}"
             )
+
+
+def _check_network(text: str) -> None:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise SettingsError(
+            f"--trusted-proxy takes an address or a network, such as 10.0.0.7 or 10.0.0.0/8, got {text!r}"
+        ) from None
+    if network.prefixlen == 0:
+        raise SettingsError(f"--trusted-proxy {text} would let every client choose its address")
 
 
 def _check(name: str, value: Any, metadata: Any) -> None:

@@ -20,6 +20,7 @@ from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
 from handlers.hosts import HostApplication, Hosts
+from handlers.limits import Limits
 from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
 from handlers.refusals import Refusals
@@ -38,9 +39,11 @@ def application(
     descriptors: Descriptors | None = None,
     metrics: Metrics | None = None,
     listings: Listings | None = None,
+    limits: Limits | None = None,
 ) -> tornado.web.Application:
     """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
     descriptors = descriptors or Descriptors.of_this_process()
+    limits = limits or Limits(settings)
     cors = Cors(settings.cors_origin)
     common = {"cors": cors}
     files = {"path": str(static_path), **common}
@@ -53,6 +56,7 @@ def application(
         "framings": Framings(compress=settings.compression == "gzip"),
         "heads": Heads(cors),
         "descriptors": descriptors,
+        "limits": limits,
         "watcher": Watcher(),
         **common,
     }
@@ -66,7 +70,7 @@ def application(
         (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
         (r"/streams", StreamsHandler, {"streams": streams, "source": source, **common}),
         (r"/healthz", HealthHandler, common),
-        (r"/readyz", ReadyHandler, {"readiness": readiness, "descriptors": descriptors, **common}),
+        (r"/readyz", ReadyHandler, {"readiness": readiness, "room": (descriptors, limits), **common}),
         (r".*", NotFoundHandler, common),
     ]
     if metrics is not None and not settings.metrics_port:

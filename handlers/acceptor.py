@@ -6,7 +6,8 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tornado.web
@@ -15,6 +16,7 @@ from tornado.iostream import IOStream
 
 from handlers import first_request
 from handlers.descriptors import Descriptors
+from handlers.limits import Limits
 
 # Connections accepted in one turn of the event loop: some 5 ms, then events are sent again.
 ACCEPTS_PER_TURN = 25
@@ -36,11 +38,13 @@ class Requests(HTTPServer):
         """Take the arguments of HTTPServer."""
         super().initialize(*args, **kwargs)
         self._since: dict[IOStream, float] = {}
+        self._left: dict[IOStream, Callable[[], None]] = {}
 
-    def serve(self, connection: socket.socket, address: Any) -> None:
-        """Answer the requests of a connection."""
+    def serve(self, connection: socket.socket, address: Any, left: Callable[[], None]) -> None:
+        """Answer the requests of a connection. Calls `left` when it is closed, or has become a stream."""
         stream = IOStream(connection, self.max_buffer_size, self.read_chunk_size)
         self._since[stream] = time.monotonic()
+        self._left[stream] = left
         self.handle_stream(stream, address)
 
     def close_older_than(self, seconds: float) -> None:
@@ -54,6 +58,7 @@ class Requests(HTTPServer):
     def on_close(self, server_conn: Any) -> None:
         """Forget a connection that was closed, or has become a stream."""
         self._since.pop(server_conn.stream, None)
+        self._left.pop(server_conn.stream, _nothing)()
         super().on_close(server_conn)
 
 
@@ -66,11 +71,13 @@ class Acceptor:
         app: tornado.web.Application,
         requests: Requests,
         descriptors: Descriptors,
+        limits: Limits,
     ) -> None:
         self._sockets = sockets
         self._app = app
         self._requests = requests
         self._descriptors = descriptors
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
         self._start()
@@ -127,8 +134,20 @@ class Acceptor:
                 continue  # the client has left meanwhile, or its network has failed: accept(2)
             connection.setblocking(False)
             last = connection.fileno() >= self._descriptors.requests - 1
-            if not first_request.served(connection, address, self._app):
-                self._requests.serve(connection, address)
+            self._serve(connection, address)
             if last:
                 self._wait_for_room()
                 return
+
+    def _serve(self, connection: socket.socket, address: Any) -> None:
+        place = self._limits.accept(address[0])
+        if place is None:
+            connection.close()
+        elif first_request.served(connection, address, self._app):
+            self._limits.leave(place)
+        else:
+            self._requests.serve(connection, address, partial(self._limits.leave, place))
+
+
+def _nothing() -> None:
+    pass

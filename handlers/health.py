@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Protocol
 
 from brook.readiness import Readiness
 from handlers.base import STATUS, ProblemHandler
 from handlers.cors import Cors
-from handlers.descriptors import Descriptors
+
+
+class Room(Protocol):
+    """Says why no more clients may come."""
+
+    def reasons(self) -> list[str]:
+        """The reasons; empty if there are none."""
 
 
 class HealthHandler(ProblemHandler):
@@ -30,11 +38,11 @@ class ReadyHandler(ProblemHandler):
     allowed_methods = "GET, HEAD, OPTIONS"
 
     def initialize(  # type: ignore[override]
-        self, cors: Cors, readiness: Readiness, descriptors: Descriptors
+        self, cors: Cors, readiness: Readiness, room: Iterable[Room]
     ) -> None:
         super().initialize(cors)
         self._readiness = readiness
-        self._descriptors = descriptors
+        self._room = tuple(room)
 
     def head(self) -> None:
         """The same without its body."""
@@ -42,7 +50,8 @@ class ReadyHandler(ProblemHandler):
 
     def get(self) -> None:
         """Respond with 200, or with 503 and the reasons."""
-        reasons = self._readiness.reasons() + self._descriptors.reasons()
+        full = {reason for room in self._room for reason in room.reasons()}
+        reasons = [*self._readiness.reasons(), *full]
         self.set_header("Cache-Control", "no-store")
         self.set_status(STATUS["not-ready"] if reasons else HTTPStatus.OK)
         self.finish({"ready": not reasons, "reasons": reasons})

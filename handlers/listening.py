@@ -14,6 +14,7 @@ from brook.errors import OperatorError
 from brook.settings import Settings
 from handlers.acceptor import Acceptor, Requests
 from handlers.descriptors import Descriptors
+from handlers.limits import Limits
 
 log = logging.getLogger("brook")
 
@@ -47,6 +48,7 @@ def listen(
     settings: Settings,
     app: tornado.web.Application,
     descriptors: Descriptors,
+    limits: Limits | None = None,
     *,
     head_seconds: float = HEAD_SECONDS,
     body_seconds: float = BODY_SECONDS,
@@ -65,7 +67,7 @@ def listen(
         idle_connection_timeout=head_seconds,
         body_timeout=body_seconds,
     )
-    acceptor = Acceptor(sockets, app, requests, descriptors)
+    acceptor = Acceptor(sockets, app, requests, descriptors, limits or Limits(settings))
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = sockets[0].getsockname()[1]
     log.info("listening at http://%(host)s:%(port)d", {"host": name, "port": port})

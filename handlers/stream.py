@@ -32,6 +32,7 @@ from handlers.cors import Cors
 from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 from handlers.head import STREAM_HEADERS, Heads
+from handlers.limits import Limits
 from handlers.watcher import Watcher
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
@@ -54,6 +55,7 @@ class StreamHandler(ProblemHandler):
         framings: Framings,
         heads: Heads,
         descriptors: Descriptors,
+        limits: Limits,
         watcher: Watcher,
     ) -> None:
         super().initialize(cors)
@@ -65,6 +67,7 @@ class StreamHandler(ProblemHandler):
         self._framings = framings
         self._heads = heads
         self._descriptors = descriptors
+        self._limits = limits
         self._watcher = watcher
 
     def prepare(self) -> None:
@@ -119,6 +122,8 @@ class StreamHandler(ProblemHandler):
         """Join the list. Raises Unavailable before it changes anything."""
         self._readiness.check()
         self._descriptors.check(descriptor(self.request))
+        forwarded = self.request.headers.get("X-Forwarded-For")
+        place = self._limits.client(self.request.remote_ip or "", forwarded)
         try:
             connection = self._take_over()
         except StreamClosedError:
@@ -126,8 +131,9 @@ class StreamHandler(ProblemHandler):
         subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes)
         connection.watch(
             drained=partial(self._subscribers.drained, subscriber),
-            gone=partial(self._subscribers.remove, subscriber),
+            gone=partial(_gone, subscriber, self._subscribers, self._limits, place),
         )
+        self._limits.enter_stream(place)
         try:
             self._subscribers.add(subscriber, since, reset, opened=opened, fresh=fresh)
             if isinstance(subscription, Subscription):
@@ -190,3 +196,9 @@ class StreamHandler(ProblemHandler):
         framing = self._framings.choose(self.request.version, headers.get("Accept-Encoding", ""))
         head = self._heads.head(framing, headers.get("Origin"))
         return StreamConnection(take_over(self.detach()), head, framing, self._watcher)
+
+
+def _gone(subscriber: Subscriber, subscribers: SubscriberList, limits: Limits, place: str) -> None:
+    """Runs when the client has left. No method: it would keep the handler for as long as the stream."""
+    limits.leave_stream(place)
+    subscribers.remove(subscriber)

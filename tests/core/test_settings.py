@@ -55,6 +55,7 @@ NONSENSE = {
         "a b",
         "[::1]",
     ],
+    "trusted_proxy": ["", "proxy", "10.0.0.1/8", "10.0.0.0/33", "0.0.0.0/0", "::/0", "10.0.0.7:80"],
     "compression": ["", "brotli", "GZIP", "on"],
     "log_format": ["", "xml", "JSON"],
 }
@@ -127,7 +128,16 @@ def test_help_says_option_environment_and_default(field):
     assert field.metadata["help"].split(";")[0] in shown
 
 
-COUNTS = ("port", "metrics_port", "replay_cursors", "processes", "snapshot_cursors", "snapshot_max_documents")
+COUNTS = (
+    "port",
+    "metrics_port",
+    "replay_cursors",
+    "processes",
+    "snapshot_cursors",
+    "snapshot_max_documents",
+    "max_connections",
+    "max_connections_per_address",
+)
 
 
 @each_field
@@ -233,7 +243,10 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
         case float():
             value = str(field.default / 2 or 1.0)
         case tuple():
-            chosen = {"cors_origin": "https://a.example https://b.example:8443"}
+            chosen = {
+                "cors_origin": "https://a.example https://b.example:8443",
+                "trusted_proxy": "10.0.0.7 2001:db8::/32",
+            }
             value = chosen.get(field.name, "shop.herons shop.otters")
         case str():
             chosen = {"compression": "off", "log_format": "json"}
