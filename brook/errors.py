@@ -81,6 +81,12 @@ class NotFound(ClientError):
     code = "not-found"
 
 
+class UriTooLong(ClientError):
+    """The path and query of a request exceed the operator's bound."""
+
+    code = "uri-too-long"
+
+
 class ForeignHost(ClientError):
     """A request is for a host name that is not the server's."""
 

@@ -133,6 +133,20 @@ class Settings:
         "Address or network of a proxy whose X-Forwarded-For names the client; repeatable.",
     )
 
+    request_timeout_seconds: float = _setting(
+        20.0,
+        "Time for the line and headers of a request to arrive, as much for its body, and for the next "
+        "request.",
+        min=0.1,
+        max=3600,
+    )
+    header_max_bytes: int = _setting(
+        64 * 1024, "Maximum size of a request's line and headers.", min=1024, max=1024 * 1024
+    )
+    url_max_bytes: int = _setting(
+        32 * 1024, "Maximum size of a request's path and query.", min=256, max=1024 * 1024
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata)

@@ -19,7 +19,7 @@ from handlers.documents import DocumentsHandler, Listings
 from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
-from handlers.hosts import HostApplication, Hosts
+from handlers.hosts import HostApplication
 from handlers.limits import Limits
 from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
@@ -76,4 +76,4 @@ def application(
     if metrics is not None and not settings.metrics_port:
         routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
     refusals = metrics.refusals if metrics is not None else Refusals()
-    return HostApplication(routes, Hosts.of(settings), log_function=refusals.log)
+    return HostApplication(routes, settings, log_function=refusals.log)

@@ -72,12 +72,14 @@ class Acceptor:
         requests: Requests,
         descriptors: Descriptors,
         limits: Limits,
+        head_max_bytes: int,
     ) -> None:
         self._sockets = sockets
         self._app = app
         self._requests = requests
         self._descriptors = descriptors
         self._limits = limits
+        self._head_max_bytes = min(head_max_bytes, first_request.MAX_BYTES)
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
         self._start()
@@ -143,7 +145,7 @@ class Acceptor:
         place = self._limits.accept(address[0])
         if place is None:
             connection.close()
-        elif first_request.served(connection, address, self._app):
+        elif first_request.served(connection, address, self._app, self._head_max_bytes):
             self._limits.leave(place)
         else:
             self._requests.serve(connection, address, partial(self._limits.leave, place))

@@ -27,6 +27,7 @@ STATUS = {
     "forbidden": HTTPStatus.FORBIDDEN,
     "unknown-stream": HTTPStatus.NOT_FOUND,
     "not-found": HTTPStatus.NOT_FOUND,
+    "uri-too-long": HTTPStatus.REQUEST_URI_TOO_LONG,
     "foreign-host": HTTPStatus.MISDIRECTED_REQUEST,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,

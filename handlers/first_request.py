@@ -32,13 +32,15 @@ _PATH = b"GET /stream"
 _NOT_PLAIN = ("Content-Length", "Transfer-Encoding", "Expect", "Upgrade")
 
 
-def served(connection: socket.socket, address: Any, app: tornado.web.Application) -> bool:
+def served(
+    connection: socket.socket, address: Any, app: tornado.web.Application, max_bytes: int = MAX_BYTES
+) -> bool:
     """Serve the request that waits in a socket, if it asks for a stream and nothing follows it.
 
     Returns False if it did not; then nothing was read from the socket.
     """
     try:
-        data = connection.recv(MAX_BYTES, socket.MSG_PEEK)
+        data = connection.recv(max_bytes, socket.MSG_PEEK)
     except OSError:
         return False
     if not (data.startswith(_PATH) and data.find(b"\r\n\r\n") == len(data) - 4):

@@ -13,7 +13,7 @@ from typing import Any
 import tornado.web
 from tornado.httputil import HTTPServerRequest
 
-from brook.errors import ForeignHost
+from brook.errors import ForeignHost, UriTooLong
 from brook.exposure import is_loopback
 from brook.settings import Settings
 from handlers.base import ProblemHandler
@@ -44,17 +44,21 @@ class Hosts:
 
 
 class HostApplication(tornado.web.Application):
-    """An application that answers only for its own names, whatever the route."""
+    """An application that answers only for its own names and for URLs in their bounds, whatever the route."""
 
-    def __init__(self, routes: list[Any], hosts: Hosts, **settings: Any) -> None:
+    def __init__(self, routes: list[Any], bounds: Settings, **settings: Any) -> None:
         super().__init__(routes, **settings)
-        self._hosts = hosts
+        self._hosts = Hosts.of(bounds)
+        self._url_max_bytes = bounds.url_max_bytes
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """The handler of the route, or of the refusal."""
-        if self._hosts.has(request.host_name):
-            return super().find_handler(request, **kwargs)
-        return self.get_handler_delegate(request, ForeignHostHandler, {"cors": Cors(())})
+        if not self._hosts.has(request.host_name):
+            return self.get_handler_delegate(request, ForeignHostHandler, {"cors": Cors(())})
+        if len(request.uri or "") > self._url_max_bytes:
+            kwargs = {"cors": Cors(()), "most": self._url_max_bytes}
+            return self.get_handler_delegate(request, UriTooLongHandler, kwargs)
+        return super().find_handler(request, **kwargs)
 
 
 class ForeignHostHandler(ProblemHandler):
@@ -68,6 +72,22 @@ class ForeignHostHandler(ProblemHandler):
         raise ForeignHost(
             f"this server is not {name[:100]!r}: it answers to localhost, to addresses, and to configured "
             f"names; if this name is its own, start it with --allowed-host {known}"
+        )
+
+
+class UriTooLongHandler(ProblemHandler):
+    """Refuses a request with a long URL."""
+
+    def initialize(self, cors: Cors, most: int) -> None:  # type: ignore[override]
+        super().initialize(cors)
+        self._most = most
+
+    def prepare(self) -> None:
+        """Raise UriTooLong for every method."""
+        super().prepare()
+        raise UriTooLong(
+            f"the path and query have {len(self.request.uri or ''):,} bytes, more than {self._most:,}; "
+            "POST /stream takes filters in its body"
         )
 
 

@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import warnings
+from typing import Any
 
 import tornado.netutil
 import tornado.web
@@ -22,18 +23,12 @@ log = logging.getLogger("brook")
 # bound (net.core.somaxconn) applies too.
 BACKLOG = 8192
 
-# A request is a line and some headers. Anything after them is not read.
-REQUEST_MAX_BYTES = 64 * 1024
+# The body of a bundle has some hundred bytes for each subscription.
+BODY_MAX_BYTES = 64 * 1024
 
 # Time for which the kernel keeps a silent connection to itself, so that it takes no descriptor of this
 # process.
 DEFER_SECONDS = 5
-
-# Time for a request's head to arrive, and for a connection to wait for its next request.
-HEAD_SECONDS = 60.0
-
-# Time for a request's body to arrive. No request needs one.
-BODY_SECONDS = 10.0
 
 # Bytes that the kernel holds for a client that reads nothing. The default is up to 4 MB (net.ipv4.tcp_wmem),
 # and a thousand such clients use up the memory for all connections of the machine. With this bound the rest
@@ -49,29 +44,33 @@ def listen(
     app: tornado.web.Application,
     descriptors: Descriptors,
     limits: Limits | None = None,
-    *,
-    head_seconds: float = HEAD_SECONDS,
-    body_seconds: float = BODY_SECONDS,
 ) -> Acceptor:
     """Accept clients for an application. Raises OperatorError if the port is not available."""
     logging.getLogger("tornado.general").addFilter(_without_values)
     sockets = bind(settings, reuse_port=settings.processes > 1)
-    requests = Requests(
-        app,
-        # A head that is too long, and one more read, must fit into the buffer. Otherwise Tornado logs a
-        # traceback.
-        max_buffer_size=2 * REQUEST_MAX_BYTES,
-        chunk_size=REQUEST_MAX_BYTES // 4,
-        max_header_size=REQUEST_MAX_BYTES,
-        max_body_size=REQUEST_MAX_BYTES,
-        idle_connection_timeout=head_seconds,
-        body_timeout=body_seconds,
+    requests = Requests(app, **bounds(settings))
+    acceptor = Acceptor(
+        sockets, app, requests, descriptors, limits or Limits(settings), settings.header_max_bytes
     )
-    acceptor = Acceptor(sockets, app, requests, descriptors, limits or Limits(settings))
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = sockets[0].getsockname()[1]
     log.info("listening at http://%(host)s:%(port)d", {"host": name, "port": port})
     return acceptor
+
+
+def bounds(settings: Settings) -> dict[str, Any]:
+    """Return the bounds of a request, as arguments of HTTPServer."""
+    largest = max(settings.header_max_bytes, BODY_MAX_BYTES)
+    return {
+        # A head that is too long, and one more read, must fit into the buffer. Otherwise Tornado logs a
+        # traceback.
+        "max_buffer_size": 2 * largest,
+        "chunk_size": largest // 4,
+        "max_header_size": settings.header_max_bytes,
+        "max_body_size": BODY_MAX_BYTES,
+        "idle_connection_timeout": settings.request_timeout_seconds,
+        "body_timeout": settings.request_timeout_seconds,
+    }
 
 
 def _without_values(record: logging.LogRecord) -> bool:

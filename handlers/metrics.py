@@ -39,7 +39,7 @@ from brook.source import Source
 from handlers import listening
 from handlers.base import NotFoundHandler, ProblemHandler
 from handlers.cors import Cors
-from handlers.hosts import HostApplication, Hosts
+from handlers.hosts import HostApplication
 from handlers.refusals import Refusals
 from handlers.siblings import Siblings
 
@@ -78,7 +78,7 @@ class Metrics:
             own_port = replace(settings, port=settings.metrics_port)
             reuse_port = settings.processes > 1
             sockets = listening.bind(own_port, reuse_port=reuse_port, option="--metrics-port")
-            self._server = HTTPServer(self._application(settings))
+            self._server = HTTPServer(self._application(settings), **listening.bounds(settings))
             self._server.add_sockets(sockets)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Metrics:
             (r"/metrics", MetricsHandler, {"metrics": self, **common}),
             (r".*", NotFoundHandler, common),
         ]
-        return HostApplication(routes, Hosts.of(settings), log_function=self.refusals.log)
+        return HostApplication(routes, settings, log_function=self.refusals.log)
 
 
 class MetricsHandler(ProblemHandler):

@@ -19,9 +19,9 @@ from tests.support.logs import build_service
 @asynccontextmanager
 async def serving(**options) -> AsyncIterator[int]:
     """The port of a server that listens as `server.py` does."""
-    service = build_service()
-    settings = Settings(host="127.0.0.1", port=0)
-    server = listening.listen(settings, service.app, Descriptors.of_this_process(), **options)
+    service = build_service(**options)
+    settings = Settings(host="127.0.0.1", port=0, **options)
+    server = listening.listen(settings, service.app, Descriptors.of_this_process())
     try:
         yield server.port
     finally:
@@ -49,7 +49,7 @@ def asked(request: bytes, **options) -> bytes:
 @pytest.mark.parametrize("announced", [b"Content-Length: 50000", b"Transfer-Encoding: chunked"])
 def test_body_that_never_comes_holds_nothing_for_ever(announced):
     request = b"POST /stream HTTP/1.1\r\nHost: localhost\r\n" + announced + b"\r\n\r\nabc"
-    assert asked(request, body_seconds=0.1) == b""
+    assert asked(request, request_timeout_seconds=0.1) == b""
 
 
 @pytest.mark.parametrize("path", ["/static/%00", "/static/page.js%00", "/static/%00/page.js"])
@@ -96,9 +96,41 @@ def test_second_request_behind_that_of_a_stream_ends_it():
     assert asked(request * 2).count(b"HTTP/1.1 200 OK") == 1
 
 
+def test_bodies_that_never_come_are_given_up_together_however_many_there_are():
+    request = b"POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n"
+
+    async def scenario() -> None:
+        async with serving(request_timeout_seconds=0.5) as port:
+            before = asyncio.get_running_loop().time()
+            answers = [answer(port, request + b"x" * number) for number in range(300)]
+            assert set(await asyncio.gather(*answers)) == {b""}
+            assert asyncio.get_running_loop().time() - before < 10
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/stream?filter=", "/static/", "/documents/x?filter="])
+def test_url_that_is_too_long_is_refused_in_words(path):
+    def asked_with(length: int) -> bytes:
+        url = path.encode().ljust(length, b"x")
+        request = b"GET " + url + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        return asked(request, url_max_bytes=1000)
+
+    assert asked_with(1001).startswith(b"HTTP/1.1 414 ")
+    assert b'"code": "uri-too-long"' in asked_with(1001)
+    assert not asked_with(1000).startswith(b"HTTP/1.1 414 ")
+
+
+@pytest.mark.parametrize("size", [1024, 64 * 1024])
+def test_head_that_is_too_long_is_not_read(size, caplog):
+    head = b"GET /stream HTTP/1.1\r\nHost: localhost\r\nX-Long: "
+    assert asked(head.ljust(size + 100, b"x") + b"\r\n\r\n", header_max_bytes=size) == b""
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_silent_connection_is_closed():
     async def scenario() -> None:
-        async with serving(head_seconds=0.1) as port:
+        async with serving(request_timeout_seconds=0.1) as port:
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.setblocking(False)
                 client.send(b"GET / HT")

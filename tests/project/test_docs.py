@@ -129,7 +129,7 @@ def test_options_and_variables_that_are_named_exist(page):
     )
 
 
-UNITS = {"": 1, "s": 1, "min": 60, "MiB": 2**20}
+UNITS = {"": 1, "s": 1, "min": 60, "KiB": 2**10, "MiB": 2**20}
 
 
 @every_page
