@@ -9,11 +9,21 @@ from types import TracebackType
 from typing import Any
 
 import tornado.web
+from tornado.iostream import StreamClosedError
 
 from brook.errors import ClientError, InvalidParameter, NotFound, Unavailable
 from handlers.cors import PREFLIGHT_SECONDS, Cors
 
 log = logging.getLogger(__name__)
+
+# An answer may repeat words of the request, or of a stranger's document. No browser shall take it for a page,
+# show it inside of another, or tell an address, with its filters, to another site.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 # The only place that maps errors to HTTP statuses.
 STATUS = {
@@ -112,14 +122,15 @@ class ProblemHandler(tornado.web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Log the server's own faults. A client's error is in its response."""
-        if not isinstance(value, (ClientError, tornado.web.HTTPError)):
+        """Log the server's own faults. A client's error is in its response; one that has left needs none."""
+        if not isinstance(value, (ClientError, tornado.web.HTTPError, StreamClosedError)):
             # Tornado's own line quotes the query, which holds an id, which holds a document's _id.
             log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
     def _common_headers(self) -> None:
         self.clear_header("Server")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
         for name, value in self._cors.headers(self.request.headers.get("Origin")).items():
             self.set_header(name, value)
 

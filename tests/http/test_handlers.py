@@ -15,9 +15,11 @@ from urllib.parse import quote
 
 import pytest
 from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.iostream import StreamClosedError
 
 from brook.delivery.subscriber import CloseReason
 from brook.event import Batch
+from handlers.health import HealthHandler
 from tests.support.events import events, key
 from tests.support.fakes import until
 from tests.support.logs import UNICODE_ID, Service, build_service
@@ -398,6 +400,16 @@ async def test_fault_of_ours_after_the_socket_was_taken_over_ends_the_connection
     await until(lambda: len(service.subscribers) == 0)
 
 
+@gen_test
+async def test_client_that_leaves_before_its_answer_is_no_fault_of_ours(fetch, caplog):
+    with mock.patch.object(HealthHandler, "get", side_effect=StreamClosedError):
+        await fetch("/healthz")
+    assert "failed" not in caplog.text
+    with mock.patch.object(HealthHandler, "get", side_effect=RuntimeError):
+        await fetch("/healthz")
+    assert "GET /healthz failed" in caplog.text
+
+
 # -- other origins ---------------------------------------------------------------------------------
 
 
@@ -462,6 +474,22 @@ async def test_problems_can_be_read_by_the_allowed_origin_too(fetch):
         response = await fetch(path, headers=headers)
         assert response.headers["Access-Control-Allow-Origin"] == "https://example.org"
         assert "Origin" in response.headers["Vary"]
+
+
+@gen_test
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/static/page.js", "/healthz", "/readyz", "/nothing", "/stream?x=1", "/documents/a", "/static/x"],
+)
+async def test_no_answer_can_run_be_framed_or_tell_its_address_elsewhere(fetch, path):
+    response = await fetch(path)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert "Server" not in response.headers
 
 
 # -- health ----------------------------------------------------------------------------------------

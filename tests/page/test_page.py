@@ -589,7 +589,7 @@ def test_page_that_is_left_frees_its_connection_and_goes_on_when_somebody_comes_
 def test_module_serves_other_pages_and_closes_for_good(page, start_server):
     demo = start_server("--demo")
     # A page of the same origin, which is not ours.
-    page.open(f"{demo.url}/healthz")
+    page.open(f"{demo.url}/healthz", policy=False)
     seen = page.driver.execute_async_script(
         """
         const done = arguments[0];

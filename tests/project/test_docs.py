@@ -277,7 +277,7 @@ def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start
 def test_lines_of_the_readme_follow_the_data_in_a_browser(sandbox, database, start_server, page):
     mongo = start_server("--mongo", sandbox.uri, "--database", database.name)
     (block,) = [block for block in blocks(ROOT / "README.md") if block.info == "js"]
-    page.open(mongo.url + "/healthz")
+    page.open(mongo.url + "/healthz", policy=False)
     page.run(
         """
         window.held = {};
