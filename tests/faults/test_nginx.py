@@ -54,6 +54,9 @@ OPTIONS = {
     "with HTTP/1.1": 'proxy_http_version 1.1; proxy_set_header Connection "";',
 }
 
+# The name by which nginx asks: that of the upstream.
+NAMED = ("--allowed-host", "brook")
+
 Start = Callable[..., int]
 
 
@@ -99,7 +102,7 @@ def _log(folder: Path) -> str:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_events_and_keep_alives_pass_nginx_at_once(options, sandbox, database, start_server, start_nginx):
     server = start_server(
-        "--mongo", sandbox.uri, "--database", database.name, "--heartbeat-seconds", "0.2"
+        "--mongo", sandbox.uri, *NAMED, "--database", database.name, "--heartbeat-seconds", "0.2"
     )  # fmt: skip
     port = start_nginx(server.port, options=options)
 
@@ -132,7 +135,7 @@ def test_clients_of_two_servers_resume_on_the_other_one(
     options, sandbox, database, start_server, start_nginx
 ):
     """No client sticks to a server, and the servers do not know of each other."""
-    arguments = ("--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "50")
+    arguments = ("--mongo", sandbox.uri, *NAMED, "--database", database.name, "--retry-ms", "50")
     servers = [start_server(*arguments) for _ in range(2)]
     port = start_nginx(*(server.port for server in servers), options=options)
 
@@ -171,7 +174,17 @@ def test_five_hundred_clients_of_two_instances_and_three_nodes_lose_nothing(star
     Clients of changes get each document once and in order; clients of a live query end with what `find` has.
     """
     with Sandbox(3) as trio, pymongo.MongoClient(trio.uri) as client:
-        arguments = ("--mongo", trio.uri, "--database", "fleet", "--retry-ms", "300", "--drain-seconds", "1")
+        arguments = (
+            "--mongo",
+            trio.uri,
+            *NAMED,
+            "--database",
+            "fleet",
+            "--retry-ms",
+            "300",
+            "--drain-seconds",
+            "1",
+        )
         servers = [start_server(*arguments) for _ in range(2)]
         port = start_nginx(*(server.port for server in servers), options=OPTIONS["with HTTP/1.1"])
 
