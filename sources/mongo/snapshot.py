@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from brook.changes.resume_token import ClusterTime
 from brook.errors import InvalidParameter, SnapshotTooLarge, SnapshotUnavailable
 from sources.mongo import errors
-from sources.mongo.tail import Deployment
+from sources.mongo.connections import Connections
 from sources.mongo.wire import Connection
 
 # Documents in one reply, as far as they fit into its 16 MB.
@@ -24,6 +24,9 @@ BATCH_DOCUMENTS = 1000
 # A sort over two arrays of one document (BadValue), and one that needs more memory than MongoDB gives it.
 _BAD_VALUE = 2
 _OUT_OF_MEMORY = 292
+
+# Errors of a query, not of the server or the connection.
+_REFUSALS = frozenset({_BAD_VALUE, _OUT_OF_MEMORY})
 
 # The filters and the order of this server compare text by its bytes, whatever the collection's collation.
 _SIMPLE = {"locale": "simple"}
@@ -55,26 +58,15 @@ class Read:
         return command
 
 
-async def documents(deployment: Deployment, read: Read) -> AsyncGenerator[Sequence[bytes]]:
+async def documents(connections: Connections, read: Read) -> AsyncGenerator[Sequence[bytes]]:
     """The documents, as BSON, in parts. Raises SnapshotUnavailable, and ClientError if MongoDB refuses.
 
     On a connection of its own, and without a time-out: a scan of a large collection may take long.
     """
-    if not deployment.snapshots:
-        raise SnapshotUnavailable("live mode needs MongoDB 5.0 or later")
-    database, _, collection = read.namespace.partition(".")
     try:
-        connection = await Connection.open(deployment.client, deployment.executor)
-    except PyMongoError as error:
-        raise SnapshotUnavailable(errors.one_line(error)) from error
-    cursor: Any = None
-    try:
-        cursor = (await connection.request(database, read.command()))["cursor"]
-        yield [bytes(document.raw) for document in cursor["firstBatch"]]
-        while cursor["id"]:
-            more = {"getMore": cursor["id"], "collection": collection}
-            cursor = (await connection.request(database, more))["cursor"]
-            yield [bytes(document.raw) for document in cursor["nextBatch"]]
+        async with contextlib.aclosing(_parts(connections, read)) as parts:
+            async for part in parts:
+                yield part
     except PyMongoError as error:
         if errors.code(error) == _BAD_VALUE:
             raise InvalidParameter(f"MongoDB refuses this query: {errors.one_line(error)}") from error
@@ -83,9 +75,52 @@ async def documents(deployment: Deployment, read: Read) -> AsyncGenerator[Sequen
                 "MongoDB has not enough memory for this sort: it needs an index"
             ) from error
         raise SnapshotUnavailable(errors.one_line(error)) from error
+
+
+async def _parts(connections: Connections, read: Read) -> AsyncGenerator[Sequence[bytes]]:
+    database, _, collection = read.namespace.partition(".")
+    connection, cursor = await _begin(connections, database, read.command())
+    try:
+        yield [bytes(document.raw) for document in cursor["firstBatch"]]
+        while cursor["id"]:
+            more = {"getMore": cursor["id"], "collection": collection}
+            cursor = (await connection.request(database, more))["cursor"]
+            yield [bytes(document.raw) for document in cursor["nextBatch"]]
     finally:
-        if cursor is not None and cursor["id"] and not connection.waiting and not connection.lost:
+        if cursor["id"] and connection.is_idle:
             # MongoDB would keep the cursor for ten minutes.
             with contextlib.suppress(PyMongoError):
                 connection.send(database, {"killCursors": collection, "cursors": [cursor["id"]]})
+        # After a kill, a reply is under way, and the connection is closed.
+        connections.give_back(connection)
+
+
+async def _begin(
+    connections: Connections, database: str, command: Mapping[str, Any]
+) -> tuple[Connection, Any]:
+    """Send a `find`. A used connection that fails says nothing about MongoDB: a new one is asked then."""
+    if (used := connections.take()) is not None:
+        try:
+            return used, await _cursor(connections, used, database, command)
+        except PyMongoError as error:
+            if errors.code(error) in _REFUSALS:
+                raise
+            connections.clear()
+    connection = await connections.open()
+    return connection, await _cursor(connections, connection, database, command)
+
+
+async def _cursor(
+    connections: Connections, connection: Connection, database: str, command: Mapping[str, Any]
+) -> Any:
+    try:
+        return (await connection.request(database, command))["cursor"]
+    except OperationFailure as error:
+        if errors.code(error) in _REFUSALS:
+            connections.give_back(connection)
+        else:
+            connection.close()
+        raise
+    except BaseException:
         connection.close()
+        raise

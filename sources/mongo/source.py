@@ -36,6 +36,7 @@ from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
 from sources.mongo import client, collections, errors, snapshot, window
+from sources.mongo.connections import Connections
 from sources.mongo.tail import Deployment, Tail
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class MongoSource(Source):
         self._namespaces = Namespaces.of(settings)
         self._executor = ThreadPoolExecutor(1 + settings.replay_cursors, thread_name_prefix="mongo")
         self._deployment = Deployment(self._client, self._executor, self._namespaces)
+        self._connections = Connections(self._client, self._executor, settings.snapshot_cursors)
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
         self._window: asyncio.Task[None] | None = None
@@ -195,7 +197,9 @@ class MongoSource(Source):
     ) -> AsyncGenerator[Sequence[bytes]]:
         """The documents that match a query at a checkpoint. Raises SnapshotUnavailable, ClientError."""
         read = snapshot.Read(namespace, query, resume_token.cluster_time(at.key), sort, limit)
-        async with contextlib.aclosing(snapshot.documents(self._deployment, read)) as parts:
+        if not self._deployment.snapshots:
+            raise SnapshotUnavailable("live mode needs MongoDB 5.0 or later")
+        async with contextlib.aclosing(snapshot.documents(self._connections, read)) as parts:
             async for part in parts:
                 yield part
 
@@ -226,6 +230,7 @@ class MongoSource(Source):
         if self._window is not None:
             self._window.cancel()
             await asyncio.gather(self._window, return_exceptions=True)
+        self._connections.close()
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 # When the server dies just now, the driver trips over the session that it has given back.

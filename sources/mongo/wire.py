@@ -76,6 +76,11 @@ class Connection:
         """True once nothing can be sent or received."""
         return self._error is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """True while another request can be sent: no reply is under way."""
+        return not self.waiting and not self.lost
+
     @classmethod
     async def open(cls, client: Any, executor: Executor) -> Connection:
         """Connect by the client's read preference. Raises PyMongoError."""

@@ -29,6 +29,11 @@ class Proxy:
     def uri(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
+    @property
+    def open(self) -> int:
+        """The number of open connections, in both directions."""
+        return len(self._writers)
+
     def freeze(self) -> None:
         self._do(self._flowing.clear)
 
