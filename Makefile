@@ -58,6 +58,7 @@ check: $(VENV)/.dev  ## Lint, format and types
 	ruff format --check .
 	mypy
 	tests/node_modules/.bin/tsc --project tests/client
+	tests/node_modules/.bin/tsc --project tests/page
 
 bench: $(VENV)/.dev  ## Measure this server beside the C floor
 	$(PYTHON) -m bench.run

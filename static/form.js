@@ -1,5 +1,7 @@
 /** The form: the parameters of the stream, and the link and the command for the same stream. */
 
+import { commandFor, copyText } from "./command.js";
+
 // The parameters with a form field. The page alone uses `stream`: its value becomes part of the path.
 const NAMES = ["stream", "filter", "fields", "format"];
 
@@ -12,18 +14,10 @@ export function streamOf(query) {
   const wishes = new URLSearchParams(query);
   const name = wishes.get("stream");
   wishes.delete("stream");
+  wishes.delete("view");
   const url = new URL(name ? `stream/${encodeURIComponent(name)}` : "stream", document.baseURI);
   url.search = wishes;
   return url;
-}
-
-/** The shell command that follows a stream, with quoted arguments. */
-export function commandFor(url) {
-  const words = ["curl", "-N", ...(url.search ? ["-G"] : []), url.origin + url.pathname];
-  for (const [name, value] of url.searchParams) {
-    words.push("--data-urlencode", `${encodeURIComponent(name)}=${value}`);
-  }
-  return words.map(quoted).join(" ");
 }
 
 /** Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. */
@@ -42,7 +36,7 @@ export function setUp(connect) {
   form.addEventListener("reset", (event) => {
     event.preventDefault();
     for (const name of NAMES) form.elements[name].value = "";
-    send(new URLSearchParams());
+    send(new URLSearchParams({ view: "events" }));
   });
   $("copy").addEventListener("click", copy);
 
@@ -81,7 +75,7 @@ function show(wishes) {
 
 /** Show a summary of the submitted parameters, including parameters without a form field. */
 function sum(wishes) {
-  $("chosen").textContent = [...wishes].map((pair) => pair.join("=")).join("  ");
+  $("chosen").textContent = [...wishes].filter(([name]) => name !== "view").map((pair) => pair.join("=")).join("  ");
 }
 
 function linkOf(wishes) {
@@ -91,20 +85,6 @@ function linkOf(wishes) {
 }
 
 async function copy() {
-  const command = $("command");
-  let copied = true;
-  try {
-    await navigator.clipboard.writeText(command.textContent);
-  } catch {
-    // Browsers deny the clipboard to a page loaded over plain HTTP from another host: use execCommand.
-    getSelection().selectAllChildren(command);
-    copied = document.execCommand("copy");
-  }
-  $("copied").textContent = copied ? "Copied" : "Selected: copy it with the keyboard";
+  $("copied").textContent = await copyText($("command"));
   setTimeout(() => ($("copied").textContent = ""), COPIED_MS);
-}
-
-/** Quote a word for a shell. Between single quotes, only the quote itself is special. */
-function quoted(word) {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

@@ -1,0 +1,207 @@
+/**
+ * The explorer: the documents of a live query as a table, and its changes beside it.
+ *
+ * Batches are taken as they come; the page is drawn from them at most ten times a second.
+ */
+
+import { Brook } from "./brook.js";
+import { setUpCopy } from "./explorer-copy.js";
+import { DocumentPanel } from "./explorer-document.js";
+import { ChangeLog } from "./explorer-log.js";
+import { QueryForm, ROOT, read } from "./explorer-query.js";
+import { Rate } from "./explorer-rate.js";
+import { MOST_ROWS, Rows } from "./explorer-rows.js";
+import { Table } from "./explorer-table.js";
+
+// Nobody reads faster; at each frame, drawing would fill the main thread.
+const DRAW_MS = 100;
+
+// Marks are taken away, and a screen reader is told, this often.
+const TICK_MS = 500;
+const ANNOUNCE_MS = 5_000;
+
+/** @type {Record<string, string>} */
+const STATES = {
+  connecting: "Connecting",
+  live: "Live",
+  interrupted: "Interrupted",
+  reconnecting: "Reconnecting",
+  ended: "Ended",
+};
+
+const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+export class Explorer {
+  #brook = new Brook(ROOT);
+  #rows = new Rows();
+  #table = new Table($("documents-frame"), (key) => this.#open(key));
+  #log = new ChangeLog($("changes"), (key) => this.#open(key));
+  #panel = new DocumentPanel($("document"), () => this.#draw());
+  #rate = new Rate(/** @type {any} */ ($("rate-line")), $("rate"));
+  #showCode = setUpCopy($("as-code"));
+  #form;
+  #shown = new AbortController();
+  #coming = new AbortController();
+  /** @type {import("./brook.js").Live | null} */
+  #live = null;
+  #search = "";
+  /** @type {WeakMap<object, string>} */
+  #texts = new WeakMap();
+  #isPaused = false;
+  #held = 0;
+  #unannounced = 0;
+  #isDrawing = false;
+  #drawn = 0;
+
+  /** @param {readonly import("./explorer-query.js").Stream[]} streams */
+  constructor(streams) {
+    this.#form = new QueryForm(/** @type {any} */ ($("query")), streams, () => this.#ask());
+    this.#brook.addEventListener("statechange", () => this.#showState());
+    $("documents-pause").addEventListener("click", () => this.#pause(!this.#isPaused));
+    $("search").addEventListener("input", ({ target }) => {
+      this.#search = /** @type {HTMLInputElement} */ (target).value.trim().toLowerCase();
+      this.#draw();
+    });
+    $("explorer").addEventListener("keydown", (event) => this.#press(event));
+    setInterval(() => this.#later(), TICK_MS);
+    setInterval(() => this.#announce(), ANNOUNCE_MS);
+    this.#ask();
+  }
+
+  /** Open the query as it is written. The one that is shown stays until the new one is there. */
+  async #ask() {
+    const texts = this.#form.texts;
+    this.#coming.abort();
+    const coming = (this.#coming = new AbortController());
+    const answer = await read(texts);
+    if (coming.signal.aborted) return;
+    if ("refusal" in answer) return this.#form.refuse(answer.refusal);
+    history.replaceState(null, "", this.#form.link);
+    this.#showCode(texts, answer.options);
+    this.#follow(this.#brook.live(texts.stream, answer.options), coming);
+  }
+
+  /** @param {import("./brook.js").Live} live @param {AbortController} coming */
+  #follow(live, coming) {
+    const { signal } = coming;
+    const tell = () => live.error && isRefusal(live.error) && this.#refuse(live, coming);
+    live.addEventListener("statechange", tell, { signal });
+    live.subscribe((documents, { changes, reason }) => {
+      if (this.#shown !== coming) this.#replace(live, coming);
+      this.#take(documents, changes, reason);
+    }, { signal });
+    tell();
+  }
+
+  /** @param {import("./brook.js").Live} live @param {AbortController} coming */
+  #refuse(live, coming) {
+    this.#form.refuse(live.why);
+    coming.abort();
+  }
+
+  /** The new query has documents: the old one goes, in one step. @param {any} live @param {AbortController} coming */
+  #replace(live, coming) {
+    this.#shown.abort();
+    this.#shown = coming;
+    this.#live = live;
+    this.#form.refuse("");
+    this.#log.clear();
+    this.#table.clear();
+    this.#pause(false);
+  }
+
+  /** @param {readonly any[]} documents @param {readonly any[] | null} changes @param {string} [reason] */
+  #take(documents, changes, reason) {
+    const steps = this.#rows.take(documents, changes, performance.now());
+    if (steps) this.#log.take(steps, new Date());
+    else if (reason) this.#log.note(`All documents were read anew: ${reason}`, new Date());
+    const count = steps?.length ?? 0;
+    this.#rate.take(count, this.#live?.position ?? "");
+    this.#unannounced += count;
+    if (this.#isPaused) this.#held += count;
+    this.#later();
+  }
+
+  /** Draw soon: once for all that comes until then. */
+  #later() {
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    const wait = Math.max(0, DRAW_MS - (performance.now() - this.#drawn));
+    setTimeout(() => requestAnimationFrame(() => this.#draw()), wait);
+  }
+
+  #draw() {
+    this.#isDrawing = false;
+    const now = (this.#drawn = performance.now());
+    $("documents-pause").textContent = !this.#isPaused ? "Pause" : this.#held ? `Go on (${this.#held} new)` : "Go on";
+    if (this.#isPaused && !this.#search) return;
+    const listed = this.#rows.list(now);
+    const rows = this.#search ? listed.filter(({ doc }) => this.#textOf(doc).includes(this.#search)) : listed;
+    this.#table.draw(rows, now, this.#panel.key);
+    this.#log.draw();
+    this.#panel.draw(this.#rows.get(this.#panel.key)?.doc);
+    this.#showSize(rows.length);
+  }
+
+  /** @param {number} found */
+  #showSize(found) {
+    const { size } = this.#rows;
+    const all = size > MOST_ROWS ? `the first ${MOST_ROWS} of ${size} documents` : count(size, "document");
+    const text = this.#search ? `${found} of ${all}` : all;
+    if ($("size").textContent !== text) $("size").textContent = text;
+    $("no-documents").hidden = size > 0 || !this.#live;
+  }
+
+  /** @param {object} doc */
+  #textOf(doc) {
+    let text = this.#texts.get(doc);
+    if (text === undefined) this.#texts.set(doc, (text = JSON.stringify(doc).toLowerCase()));
+    return text;
+  }
+
+  /** @param {string} key */
+  #open(key) {
+    this.#panel.open(key);
+    this.#panel.draw(this.#rows.get(key)?.doc);
+    this.#later();
+  }
+
+  /** @param {boolean} isPaused */
+  #pause(isPaused) {
+    this.#isPaused = isPaused;
+    this.#held = 0;
+    this.#later();
+  }
+
+  /** A slash goes to the search, as on many pages; Escape closes the document. @param {KeyboardEvent} event */
+  #press(event) {
+    const isTyping = /** @type {Element} */ (event.target).matches("input, select, textarea");
+    if (event.key === "/" && !isTyping) {
+      event.preventDefault();
+      $("search").focus();
+    } else if (event.key === "Escape" && this.#panel.key) this.#panel.close();
+  }
+
+  #showState() {
+    const { state, why } = this.#brook;
+    document.documentElement.dataset.state = state;
+    $("state").textContent = STATES[state] ?? state;
+    $("why").textContent = why;
+  }
+
+  #announce() {
+    if (!this.#unannounced) return;
+    $("news").textContent = count(this.#unannounced, "change");
+    this.#unannounced = 0;
+  }
+}
+
+/** @param {number} number @param {string} noun */
+function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** True for a refusal that trying again does not change. @param {{ code: string, status?: number }} error */
+function isRefusal({ code, status }) {
+  return code === "snapshot-too-large" || (status !== undefined && status >= 400 && status < 500);
+}
