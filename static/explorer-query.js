@@ -12,7 +12,7 @@ const TYPING_MS = 400;
 const NEWEST = '{"_id": -1}';
 
 // The most that the server takes for a window.
-const WINDOW = 1_000;
+export const WINDOW = 1_000;
 
 /** The server's root, also below a path of a proxy: this file is in its folder static. */
 export const ROOT = new URL("../", import.meta.url);

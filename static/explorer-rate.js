@@ -43,7 +43,8 @@ export class Rate {
     const most = Math.max(1, ...this.#counts);
     const y = (/** @type {number} */ count) => HEIGHT - 1 - (count / most) * (HEIGHT - 2);
     this.#line.setAttribute("points", this.#counts.map((count, x) => `${x},${y(count).toFixed(1)}`).join(" "));
-    const rate = `${this.#counts.at(-1)} changes/s`;
+    const last = this.#counts.at(-1);
+    const rate = `${last} ${last === 1 ? "change" : "changes"}/s`;
     this.#text.textContent = this.#lag ? `${rate}, ${this.#lag}` : rate;
   }
 }

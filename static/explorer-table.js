@@ -92,7 +92,7 @@ export class Table {
   #drawHead() {
     const head = document.createElement("tr");
     head.ariaRowIndex = "1";
-    head.append(...this.#columns.map((name) => element("th", name, { scope: "col", title: name })));
+    head.append(...this.#columns.map((name) => this.#heading(name)));
     this.#head.replaceChildren(head);
     const widths = this.#columns.map((name) => this.#width(name));
     this.#table.querySelector("colgroup")?.remove();
@@ -107,6 +107,13 @@ export class Table {
     for (const { firstElementChild } of [this.#above, this.#below]) {
       /** @type {HTMLTableCellElement} */ (firstElementChild).colSpan = Math.max(1, this.#columns.length);
     }
+  }
+
+  /** @param {string} name */
+  #heading(name) {
+    const first = this.#rows.find(({ doc }) => doc[name] !== undefined);
+    const className = name === "_id" ? "" : kindOf(first?.doc[name]); // as the cells below it
+    return element("th", name, { scope: "col", title: name, className });
   }
 
   /** @param {string} name */

@@ -8,7 +8,7 @@ import { Brook } from "./brook.js";
 import { setUpCopy } from "./explorer-copy.js";
 import { DocumentPanel } from "./explorer-document.js";
 import { ChangeLog } from "./explorer-log.js";
-import { QueryForm, ROOT, read } from "./explorer-query.js";
+import { QueryForm, ROOT, WINDOW, read } from "./explorer-query.js";
 import { Rate } from "./explorer-rate.js";
 import { MOST_ROWS, Rows } from "./explorer-rows.js";
 import { Table } from "./explorer-table.js";
@@ -19,6 +19,10 @@ const DRAW_MS = 100;
 // Marks are taken away, and a screen reader is told, this often.
 const TICK_MS = 500;
 const ANNOUNCE_MS = 5_000;
+
+// The problem that is told in the stream, and after which a query that nobody listens to is gone for sure.
+const TOO_LARGE = "snapshot-too-large";
+const GONE_MS = 1_100;
 
 /** @type {Record<string, string>} */
 const STATES = {
@@ -47,6 +51,9 @@ export class Explorer {
   #search = "";
   /** @type {WeakMap<object, string>} */
   #texts = new WeakMap();
+  /** @type {WeakSet<object>} */
+  #refused = new WeakSet();
+  #isWindow = false;
   #isPaused = false;
   #held = 0;
   #unannounced = 0;
@@ -78,29 +85,46 @@ export class Explorer {
     if ("refusal" in answer) return this.#form.refuse(answer.refusal);
     history.replaceState(null, "", this.#form.link);
     this.#showCode(texts, answer.options);
-    this.#follow(this.#brook.live(texts.stream, answer.options), coming);
+    this.#follow(this.#brook.live(texts.stream, answer.options), coming, Boolean(answer.options.sort));
   }
 
-  /** @param {import("./brook.js").Live} live @param {AbortController} coming */
-  #follow(live, coming) {
+  /** @param {import("./brook.js").Live} live @param {AbortController} coming @param {boolean} isWindow */
+  #follow(live, coming, isWindow) {
     const { signal } = coming;
-    const tell = () => live.error && isRefusal(live.error) && this.#refuse(live, coming);
+    const tell = () => live.error && this.#isRefusal(live.error) && this.#refuse(live.error, coming);
     live.addEventListener("statechange", tell, { signal });
     live.subscribe((documents, { changes, reason }) => {
-      if (this.#shown !== coming) this.#replace(live, coming);
+      if (this.#shown !== coming) this.#replace(live, coming, isWindow);
       this.#take(documents, changes, reason);
     }, { signal });
     tell();
   }
 
-  /** @param {import("./brook.js").Live} live @param {AbortController} coming */
-  #refuse(live, coming) {
-    this.#form.refuse(live.why);
+  /** @param {import("./brook.js").Problem} error @param {AbortController} coming */
+  #refuse(error, coming) {
+    this.#refused.add(error);
+    this.#form.refuse(error.message);
     coming.abort();
+    // The connection of all queries has ended with it. It comes back without this one.
+    if (error.code === TOO_LARGE) setTimeout(() => this.#brook.reconnect(), GONE_MS);
   }
 
-  /** The new query has documents: the old one goes, in one step. @param {any} live @param {AbortController} coming */
-  #replace(live, coming) {
+  /**
+   * True for a refusal that trying again does not change. A new query begins with the error of its connection,
+   * which may be about the query before it.
+   * @param {import("./brook.js").Problem} error
+   */
+  #isRefusal(error) {
+    const { code, status = 0 } = error;
+    return !this.#refused.has(error) && (code === TOO_LARGE || (status >= 400 && status < 500));
+  }
+
+  /**
+   * The new query has documents: the old one goes, in one step.
+   * @param {import("./brook.js").Live} live @param {AbortController} coming @param {boolean} isWindow
+   */
+  #replace(live, coming, isWindow) {
+    this.#isWindow = isWindow;
     this.#shown.abort();
     this.#shown = coming;
     this.#live = live;
@@ -145,11 +169,10 @@ export class Explorer {
 
   /** @param {number} found */
   #showSize(found) {
-    const { size } = this.#rows;
-    const all = size > MOST_ROWS ? `the first ${MOST_ROWS} of ${size} documents` : count(size, "document");
+    const all = sizeText(this.#rows.size, this.#isWindow);
     const text = this.#search ? `${found} of ${all}` : all;
     if ($("size").textContent !== text) $("size").textContent = text;
-    $("no-documents").hidden = size > 0 || !this.#live;
+    $("no-documents").hidden = this.#rows.size > 0 || !this.#live;
   }
 
   /** @param {object} doc */
@@ -196,12 +219,13 @@ export class Explorer {
   }
 }
 
+/** @param {number} size @param {boolean} isWindow */
+function sizeText(size, isWindow) {
+  if (size > MOST_ROWS) return `the first ${MOST_ROWS} of ${size} documents`;
+  return isWindow && size === WINDOW ? `the first ${WINDOW} documents` : count(size, "document");
+}
+
 /** @param {number} number @param {string} noun */
 function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
-/** True for a refusal that trying again does not change. @param {{ code: string, status?: number }} error */
-function isRefusal({ code, status }) {
-  return code === "snapshot-too-large" || (status !== undefined && status >= 400 && status < 500);
 }

@@ -13,11 +13,13 @@ const view = asked.get("view") ?? (asked.size ? "events" : "");
 // The events need no list of the streams, and must not wait for one.
 const streams = view === "events" ? [] : await liveStreams().catch(() => []);
 
-if (view === "events" || !streams.length) {
-  document.documentElement.dataset.view = "events";
+const isEvents = view === "events" || !streams.length;
+const shown = isEvents ? "events" : "documents";
+document.documentElement.dataset.view = shown;
+document.querySelector(`nav a[href="?view=${shown}"]`).ariaCurrent = "page";
+if (isEvents) {
   await import("./events.js");
 } else {
-  document.documentElement.dataset.view = "documents";
   const { Explorer } = await import("./explorer.js");
   new Explorer(streams);
 }

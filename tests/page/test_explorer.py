@@ -13,6 +13,7 @@ from pymongo import WriteConcern
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser, chromium_fixture, page_fixture  # noqa: F401 - fixtures
+from tests.support.looks import faint, too_wide
 from tests.support.processes import ServerProcess
 
 CELLS = """[...document.querySelectorAll('#documents-frame tbody tr:not(.spacer, .left, .deleted)')]
@@ -187,6 +188,32 @@ def test_collection_is_chosen_from_the_list(page, server, creatures):
     wait_for_rows(page, [["h", "2"]])
 
 
+def test_result_that_is_too_large_is_told_and_a_sort_mends_it(page, sandbox, database, start_server):
+    server = start_server(
+        "--mongo", sandbox.uri, "--database", database.name, "--snapshot-max-documents", "10"
+    )
+    database.creatures.insert_many([{"_id": n} for n in range(11)])
+    page.open(server.url + "?view=documents&sort=")
+    page.wait("document.getElementById('q-refusal').textContent.includes('10')")
+    fill_in(page, "sort", '{"_id": -1}')
+    page.wait("document.getElementById('size').textContent === '11 documents'")
+    assert page.text("q-refusal") == ""
+
+
+def test_killed_server_comes_back_and_the_table_is_true_again(page, sandbox, database, start_server):
+    server = start_server("--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "200")
+    database.creatures.insert_many([{"_id": 1, "n": 1}, {"_id": 2, "n": 1}])
+    opened(page, server.url)
+    server.kill()
+    page.wait_for_state("reconnecting")
+    wait_for_rows(page, [["2", "1"], ["1", "1"]])
+    database.creatures.delete_one({"_id": 1})
+    database.creatures.update_one({"_id": 2}, {"$set": {"n": 2}})
+    server.start()
+    wait_for_rows(page, [["2", "2"]])
+    page.wait_for_state("live")
+
+
 # -- the tools ---------------------------------------------------------------------------------------
 
 
@@ -252,9 +279,45 @@ def test_query_is_shown_as_code(page, server, creatures):
 def test_rate_and_lag_are_told(page, server, creatures):
     opened(page, server.url)
     creatures.insert_one({"_id": 1})
-    page.wait("/^1 changes[/]s, lag /.test(document.getElementById('rate').textContent)")
+    page.wait("/^1 change[/]s, lag /.test(document.getElementById('rate').textContent)")
     points = page.run("return document.querySelector('#rate-line polyline').getAttribute('points')")
     assert len(points.split()) == 60
+
+
+# -- how it looks ------------------------------------------------------------------------------------
+
+
+def test_explorer_fits_a_phone_and_is_legible_in_light_and_dark(page, server, creatures):
+    creatures.insert_many([{"_id": n, "long": "x" * 500, "deep": [[[[1]]]], "none": None} for n in range(3)])
+    opened(page, server.url)
+    page.run("document.querySelector('#documents-frame tbody button').click()")
+    page.run("document.getElementById('as-code').open = true")
+    creatures.update_one({"_id": 1}, {"$set": {"long": "y " * 500}})
+    creatures.delete_one({"_id": 0})
+    page.wait(f"{LOG}.length === 2")
+    for scheme in ("light", "dark"):
+        page.emulate(scheme=scheme, width=320)
+        # The table is scrolled sideways in its frame, and the page is not.
+        wide = [
+            item for item in too_wide(page) if item.split()[0] in ("html", "body", "main", "form", "aside")
+        ]
+        assert wide == []
+        assert faint(page) == []
+
+
+def test_table_uses_a_wide_screen_and_has_names_for_a_screen_reader(page, server, creatures):
+    creatures.insert_one({"_id": 1, "type": "newt"})
+    opened(page, server.url)
+    page.emulate(width=1600)
+    assert page.run("return document.getElementById('explorer').clientWidth") > 1500
+    unnamed = """
+        const parts = document.querySelectorAll("#explorer :is(input, select, button, summary)");
+        return [...parts].filter((element) => element.checkVisibility() && !element.textContent.trim()
+          && !element.labels?.length && !element.ariaLabel).map((element) => element.outerHTML);
+        """
+    assert page.run(unnamed) == []
+    heads = "return [...document.querySelectorAll('#documents-frame th')].map(th => th.scope)"
+    assert page.run(heads) == ["col", "col", "row"]
 
 
 # -- speed -------------------------------------------------------------------------------------------
