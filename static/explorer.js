@@ -169,10 +169,11 @@ export class Explorer {
 
   /** @param {number} found */
   #showSize(found) {
+    if (!this.#live) return;
     const all = sizeText(this.#rows.size, this.#isWindow);
     const text = this.#search ? `${found} of ${all}` : all;
     if ($("size").textContent !== text) $("size").textContent = text;
-    $("no-documents").hidden = this.#rows.size > 0 || !this.#live;
+    $("no-documents").hidden = this.#rows.size > 0;
   }
 
   /** @param {object} doc */
