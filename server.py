@@ -44,7 +44,7 @@ from handlers.descriptors import Descriptors
 from handlers.limits import Limits
 from handlers.metrics import Instruments, Metrics
 from handlers.siblings import Siblings
-from sources import named_database, open_source
+from sources import ask_for_collection, named_database, open_source
 
 if TYPE_CHECKING:  # it imports bson, and the demo must run without it
     from brook.live.result_sets import ResultSets
@@ -253,10 +253,13 @@ def main(
         settings = Settings(**values)
     except SettingsError as error:
         raise click.UsageError(str(error), context) from None
+    unnamed = mode == "mongo" and _leaves_collection_open(context, mongo or "")
     if check:
         if mode != "mongo" or mongo is None:
             raise click.UsageError("--check takes --mongo URI", context)
-        _check(settings, mongo, output)
+        _check(settings, mongo, output, unnamed=unnamed)
+    if unnamed:
+        raise SystemExit(f"babbling-brook: {ask_for_collection(mongo or '', settings.database)}")
     _log(settings)
     _allow_many_sockets()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -279,12 +282,20 @@ def main(
     _exit(code)
 
 
-def _check(settings: Settings, uri: str, output: str) -> NoReturn:
+def _leaves_collection_open(context: click.Context, uri: str) -> bool:
+    """True if the URI names a database, and no option names another one or a collection."""
+    sources = map(context.get_parameter_source, ("database", "collection", "namespace"))
+    return bool(named_database(uri)) and set(sources) == {ParameterSource.DEFAULT}
+
+
+def _check(settings: Settings, uri: str, output: str, *, unnamed: bool) -> NoReturn:
     """Print the findings, and exit: with 1 if the server cannot work."""
     # A late import: the other modes must run without the driver.
     from sources.mongo import doctor
 
-    findings = [*asyncio.run(doctor.examine(uri, settings)), *host.examine()]
+    # The findings hold the warnings that the opening of the change stream would log.
+    logging.getLogger().addHandler(logging.NullHandler())
+    findings = [*asyncio.run(doctor.examine(uri, settings, unnamed=unnamed)), *host.examine()]
     click.echo(finding.as_json(findings) if output == "json" else finding.text(findings))
     raise SystemExit(0 if finding.works(findings) else 1)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import unquote_plus
 
+from brook.errors import OperatorError
 from brook.settings import Settings
 from brook.source import Source
 from sources.demo import DemoSource
@@ -20,6 +22,14 @@ def named_database(uri: str) -> str:
     # The name may be the rest of a password that contains a slash.
     is_none = name in _OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
     return "" if is_none else name
+
+
+def ask_for_collection(uri: str, database: str) -> OperatorError:
+    """Return the error that asks for a collection of the database, and names those that exist."""
+    # A late import: the demo must run without the driver.
+    from sources.mongo import choice
+
+    return asyncio.run(choice.question(uri, database))
 
 
 def open_source(settings: Settings, uri: str | None) -> Source:

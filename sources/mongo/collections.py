@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any
+
+from pymongo.errors import OperationFailure
 
 from brook.catalog import ALL
 from brook.finding import Finding, Level
 from brook.namespaces import Namespaces
+
+log = logging.getLogger(__name__)
 
 # More names would fill the screen.
 MAX_NAMES = 10
@@ -21,7 +27,7 @@ async def examine(client: Any, namespaces: Namespaces, *, pre_images: bool) -> l
     findings = []
     for database, names in namespaces.by_database.items():
         existing = await _existing(client, database)
-        others = await _databases(client, database) if not existing else []
+        others = await databases(client, database) if not existing else []
         for name in sorted(names):
             if name == ALL:
                 findings.append(_all(database, existing, others))
@@ -30,6 +36,15 @@ async def examine(client: Any, namespaces: Namespaces, *, pre_images: bool) -> l
             else:
                 findings.append(_found(database, name, existing[name], pre_images=pre_images))
     return findings
+
+
+async def warn(client: Any, namespaces: Namespaces) -> None:
+    """Log a warning for each name that is likely to be mistyped. `--check` tells more."""
+    # A user that may not look at the names gets no warnings.
+    with contextlib.suppress(OperationFailure):
+        for finding in await examine(client, namespaces, pre_images=False):
+            if finding.level is Level.WARNING:
+                log.warning("%s: %s (%s)", finding.subject, finding.says, finding.remedy)
 
 
 async def names(client: Any, database: str) -> list[str]:
@@ -45,7 +60,8 @@ async def _existing(client: Any, database: str) -> dict[str, Mapping[str, Any]]:
     return {name: each for name, each in found.items() if not name.startswith("system.")}
 
 
-async def _databases(client: Any, missing: str) -> list[str]:
+async def databases(client: Any, missing: str) -> list[str]:
+    """Return the names of the databases that hold documents, but for one. Raises PyMongoError."""
     command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
     names = [str(each["name"]) for each in (await client.admin.command(command))["databases"]]
     return [name for name in names if name not in ("admin", "config", "local", missing)]
@@ -56,21 +72,22 @@ def _missing(database: str, name: str, existing: Mapping[str, Any], databases: l
     if close:
         remedy = f"is {close[0]} meant? --collection {close[0]}"
     elif existing:
-        remedy = f"the database has: {_names(existing)}"
+        remedy = f"the database has: {listed(existing)}"
     elif databases:
         remedy = (
-            f"the database has no collection at all; there are the databases {_names(databases)}: --database"
+            f"the database has no collection at all; there are the databases {listed(databases)}: --database"
         )
     else:
         remedy = "the database is empty; the collection may be made later"
-    level = Level.WARNING if existing else Level.NOTE
+    # A MongoDB without any documents waits for its first program: nothing can be mistyped yet.
+    level = Level.WARNING if existing or databases else Level.NOTE
     return Finding(level, f"collection {database}.{name}", "there is none of this name yet", remedy)
 
 
 def _all(database: str, existing: Mapping[str, Any], databases: list[str]) -> Finding:
     if existing:
-        return Finding(Level.OK, f"database {database}", f"has the collections {_names(existing)}")
-    remedy = f"there are the databases {_names(databases)}" if databases else ""
+        return Finding(Level.OK, f"database {database}", f"has the collections {listed(existing)}")
+    remedy = f"there are the databases {listed(databases)}" if databases else ""
     return Finding(Level.NOTE, f"database {database}", "has no collection yet", remedy)
 
 
@@ -90,7 +107,8 @@ def _found(database: str, name: str, info: Mapping[str, Any], *, pre_images: boo
     )
 
 
-def _names(names: Mapping[str, Any] | list[str]) -> str:
+def listed(names: Mapping[str, Any] | list[str]) -> str:
+    """Return the first names in a line, and the number of the others."""
     some = sorted(names)
     rest = f" and {len(some) - MAX_NAMES} more" if len(some) > MAX_NAMES else ""
     return ", ".join(some[:MAX_NAMES]) + rest

@@ -41,8 +41,11 @@ SLOW_JOURNAL_MS = 100
 _WRITES = frozenset({"insert", "update", "remove", "dropCollection", "dropDatabase", "createCollection"})
 
 
-async def examine(uri: str, settings: Settings) -> list[Finding]:
-    """Return all findings. Never raises for a MongoDB that cannot be used: that is a finding."""
+async def examine(uri: str, settings: Settings, *, unnamed: bool = False) -> list[Finding]:
+    """Return all findings. Never raises for a MongoDB that cannot be used: that is a finding.
+
+    `unnamed`: no option names a collection, so that the server would ask for one.
+    """
     try:
         client = connection.connect(uri)
     except OperatorError as error:
@@ -51,6 +54,9 @@ async def examine(uri: str, settings: Settings) -> list[Finding]:
         findings = [finding async for finding in _Doctor(client, settings).findings()]
     finally:
         client.close()
+    if unnamed:
+        says = f"the URI names the database {settings.database}, and no collection"
+        findings.append(Finding(Level.ERROR, "collection", says, "--collection NAME, or --collection '*'"))
     if not any(finding.level is Level.ERROR for finding in findings):
         findings.append(await _change_stream(uri, settings))
     return findings

@@ -31,7 +31,6 @@ from brook.errors import (
     UnknownPosition,
 )
 from brook.event import Batch, Position, Reset, ResetReason
-from brook.finding import Level
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
@@ -104,10 +103,10 @@ class MongoSource(Source):
             if "setName" not in hello and hello.get("msg") != MONGOS:
                 raise OperatorError(errors.STANDALONE)
             self._deployment = await self._examine(hello)
-            log.info("connected to the database %s", self._settings.database)
+            log.info("opening the change stream of %s", self._namespaces)
             self._opened = await self._now()
             self._live = await self._open_warm(self._opened)
-            await self._warn()
+            await collections.warn(self._client, self._namespaces)
             watching = window.watch(self._beginning, self._tell_window, self._settings.history_seconds)
             self._window = asyncio.create_task(watching, name="window")
         except PyMongoError as error:
@@ -322,14 +321,6 @@ class MongoSource(Source):
 
     def _live_tail(self, start: ClusterTime) -> Tail:
         return Tail(self._deployment, start=start, late=self._tell)
-
-    async def _warn(self) -> None:
-        """Warn of a name that is likely to be mistyped. `--check` tells more."""
-        with contextlib.suppress(OperationFailure):
-            found = await collections.examine(self._client, self._namespaces, pre_images=False)
-            for finding in found:
-                if finding.level is Level.WARNING:
-                    log.warning("%s: %s (%s)", finding.subject, finding.says, finding.remedy)
 
     async def _examine(self, hello: Mapping[str, Any]) -> Deployment:
         """The abilities of this MongoDB."""

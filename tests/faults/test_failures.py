@@ -796,7 +796,7 @@ def test_stopping_while_the_history_is_being_filled_exits_0(shaky, pond):
         starting = threading.Thread(target=swallow, args=(server.start,))
         starting.start()
         until = time.monotonic() + 30
-        while not lines(server, "connected to the database"):
+        while not lines(server, "opening the change stream of pond.creatures"):
             assert time.monotonic() < until
             time.sleep(0.001)
         proxy.freeze()
