@@ -3,7 +3,7 @@
 Imports `brook.errors` and bson only.
 
 `parser` reads a filter's text with `literals`, checks it, and builds `conditions`; these compile to functions
-that compare the values at `paths` by the rules of `order`.
+that compare the values at `paths` by the rules of `order`. `mongosh` helps with the text of an error.
 """
 
 from brook.query.fields import Fields

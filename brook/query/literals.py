@@ -12,6 +12,7 @@ from typing import Any, Final
 from bson import Decimal128
 
 from brook.errors import InvalidFilter
+from brook.query import mongosh
 from brook.query.order import (
     ARRAY,
     DATE,
@@ -55,7 +56,9 @@ def load(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except json.JSONDecodeError as error:
-        raise InvalidFilter(f"filter is not JSON: {error.msg} at character {error.pos}") from None
+        written = mongosh.as_json(text)
+        hint = f"; in JSON it is {written}" if written else ""
+        raise InvalidFilter(f"filter is not JSON: {error.msg} at character {error.pos}{hint}") from None
     except (RecursionError, ValueError):
         raise InvalidFilter("filter is not readable JSON: nested too deeply, or a number too long") from None
 
