@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
 
 from brook.errors import OperatorError
@@ -217,7 +217,8 @@ class Sandbox:
         self.primary()
         # A primary has to have committed something before it lets its log be watched.
         with MongoClient[Any](self.uri) as client:
-            client.sandbox.started.with_options(write_concern=WriteConcern("majority")).insert_one({})
+            # A note leaves no database behind, which a start would name as one that exists.
+            client.admin.command("appendOplogNote", 1, data={}, writeConcern={"w": "majority"})
 
 
 async def babble(

@@ -119,3 +119,10 @@ def test_start_names_the_collections_beside_one_that_does_not_exist_yet(sandbox,
     server = start_server("--mongo", naming(sandbox, database.name), "--collection", "invoices")
     [warning] = [line for line in server.log if f"collection {database.name}.invoices" in line]
     assert warning.endswith("there is none of this name yet (the database has: todos, users)")
+
+
+def test_start_on_a_mongodb_without_any_documents_warns_of_no_name(start_server):
+    """Nothing can be mistyped yet: this is the first screen of `make run`."""
+    server = start_server("--sandbox")
+    assert not [line for line in server.log if "there is none of this name yet" in line]
+    assert any("the change stream started on babblingBrook.creatures" in line for line in server.log)
