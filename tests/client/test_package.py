@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from brook import __version__
+from tests.support.browser import ScriptedServer, chromium_fixture, page_fixture  # noqa: F401
 from tests.support.node import ESBUILD, MODULES, NODE, NPM, TSC
 from tests.support.processes import ROOT
 
@@ -96,6 +97,74 @@ def test_bundler_puts_the_tabs_into_a_part_of_its_own(project):
     assert set(parts) == {"page.js", "brook", "chunk"}
     assert "navigator.locks.request" in parts["brook"]
     assert "navigator.locks.request" not in parts["page.js"] + parts["chunk"]
+
+
+# A page in React, and one without a framework, as `npm create vite` lays them out.
+VITE = {
+    "index.html": '<!doctype html><div id="root"></div><script type="module" src="/src/main.tsx"></script>',
+    "src/main.tsx": """
+        import { createElement } from "react";
+        import { createRoot } from "react-dom/client";
+        import { Brook } from "babbling-brook";
+        import { useLive } from "babbling-brook/react";
+
+        const brook = new Brook(new URLSearchParams(location.search).get("brook") ?? "/");
+
+        function Creatures() {
+          const { documents, state } = useLive(brook.live<{ _id: string; type: string }>("creatures"));
+          if (!documents) return createElement("p", null, state);
+          const items = documents.map(({ _id, type }) => createElement("li", { key: _id }, type));
+          return createElement("ul", null, ...items);
+        }
+
+        createRoot(document.getElementById("root")!).render(createElement(Creatures));
+        """,
+}
+
+
+@pytest.fixture
+def vite_project(project, tmp_path) -> Path:
+    """A fresh Vite project beside the package's own files."""
+    for name, text in VITE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
+    (tmp_path / "node_modules").mkdir()
+    for path in (project / "node_modules").iterdir():
+        # The package as it was installed, and the frameworks of the tests' lock.
+        (tmp_path / "node_modules" / path.name).symlink_to(path.resolve())
+    return tmp_path
+
+
+@pytest.fixture
+def built(vite_project) -> Path:
+    vite = MODULES / "vite" / "bin" / "vite.js"
+    run(NODE, vite, "build", "--outDir", "built", cwd=vite_project)
+    return vite_project / "built"
+
+
+def test_types_resolve_in_a_fresh_vite_project(vite_project):
+    options = ["--noEmit", "--strict", "--skipLibCheck", "--lib", "es2022,dom,dom.iterable"]
+    options += ["--module", "esnext", "--moduleResolution", "bundler"]
+    run(TSC, *options, "src/main.tsx", cwd=vite_project)
+
+
+def test_vite_puts_the_tabs_into_a_part_of_its_own(built):
+    scripts = {path.name.partition("-")[0]: path.read_text() for path in built.glob("assets/*.js")}
+    assert set(scripts) == {"index", "brook"}
+    assert "navigator.locks.request" in scripts["brook"]
+    assert "navigator.locks.request" not in scripts["index"]
+
+
+def test_page_that_vite_built_is_live(built, sandbox, database, start_server, page):
+    database.creatures.insert_one({"_id": "a", "type": "newt"})
+    server = start_server("--mongo", sandbox.uri, "--database", database.name)
+    with ScriptedServer(built) as site:
+        page.open(f"{site.url}?brook={server.url}/")
+        items = "[...document.querySelectorAll('li')].map((item) => item.textContent).join()"
+        page.wait(f"{items} === 'newt'")
+        database.creatures.insert_one({"_id": "b", "type": "otter"})
+        page.wait(f"{items} === 'newt,otter'")
 
 
 def test_package_is_one_that_tools_understand(tarball):
