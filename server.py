@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import logging
 import os
-import resource
-import signal
-import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from brook import __version__, finding, host, workers
+from brook import __version__, finding, host, logs, workers
+from brook.admission import Admission, Everyone
+from brook.commands import options, tokens
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
@@ -34,19 +31,22 @@ from brook.delivery.tally import Tally
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.exposure import exposure
 from brook.feed import Feed
-from brook.logs import JsonFormatter
 from brook.readiness import Readiness
-from brook.settings import Settings, environment_name, flag
+from brook.settings import Settings
 from brook.source import Source
+from brook.stop_request import StopRequest, stop_event
 from brook.streams import SingleStream, Streams
 from handlers import application, listening
-from handlers.descriptors import Descriptors
+from handlers.acceptor import Acceptor
+from handlers.descriptors import Descriptors, allow_many
+from handlers.fetch import Fetcher
 from handlers.limits import Limits
 from handlers.metrics import Instruments, Metrics
 from handlers.siblings import Siblings
 from sources import ask_for_collection, named_database, open_source
 
-if TYPE_CHECKING:  # it imports bson, and the demo must run without it
+if TYPE_CHECKING:  # they import bson, and the demo must run without it
+    from brook.configuration import Configuration
     from brook.live.result_sets import ResultSets
 
 log = logging.getLogger("brook")
@@ -58,13 +58,11 @@ STATIC = Path(__file__).resolve().parent / "static"
 # memory.
 GARBAGE_THRESHOLDS = (5000, 5, 10)
 
-MODES = ("demo", "mongo", "sandbox")
-
 
 async def serve(
     settings: Settings,
     source: Source,
-    streams: Streams | None = None,
+    admission: Admission | None = None,
     stopped: Callable[[], bool] = lambda: False,
     siblings: Siblings | None = None,
 ) -> None:
@@ -85,32 +83,29 @@ async def serve(
         Instruments(subscribers, history, replayer, result_sets, feed, source, readiness, tally), siblings
     )
     listings = None if result_sets is None else result_sets.listings
+    admission = admission or Everyone(SingleStream())
     app = application(
-        settings, streams or SingleStream(), source, subscribers, readiness, STATIC, descriptors, metrics,
-        listings, limits,
-    )  # fmt: skip
-    stop = _stop_event(stopped)
+        settings, admission, source, subscribers, readiness, STATIC, descriptors, metrics, listings, limits
+    )
+    stop = stop_event(stopped)
     tasks: list[asyncio.Task[Any]] = []
     try:
         tasks.append(asyncio.create_task(stop.wait()))
         await _unless_ended(tasks, source.open())
         if not stop.is_set():
-            tasks += [asyncio.create_task(feed.run()), asyncio.create_task(keeper.run())]
+            await admission.open()
+            tasks += map(asyncio.create_task, (feed.run(), keeper.run(), admission.run()))
             await _unless_ended(tasks, feed.started.wait())
         if not stop.is_set():
             await metrics.open(settings)
             server = listening.listen(settings, app, descriptors, limits)
+            if source.has_documents and admission.transport is None and (siblings or Siblings()).number == 0:
+                _warn(settings)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
                 log.info("stopping: %(clients)d clients", {"clients": len(subscribers)})
-                readiness.leave()
-                if stop.is_set():
-                    await asyncio.sleep(settings.drain_delay_seconds)
-                readiness.drain()
-                server.stop()
-                await keeper.drain(CloseReason.SHUTDOWN, settings.drain_seconds)
-                await server.close_all_connections()
+                await _drain(settings, server, readiness, keeper, at_once=not stop.is_set())
     finally:
         metrics.close()
         for task in tasks:
@@ -122,14 +117,23 @@ async def serve(
         await source.close()
 
 
-def _stop_event(stopped: Callable[[], bool]) -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets, or has set already."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if stopped():
-        stop.set()
-    return stop
+async def _drain(
+    settings: Settings, server: Acceptor, readiness: Readiness, keeper: Keeper, *, at_once: bool
+) -> None:
+    """Let load balancers notice, unless it has to be `at_once`, and then say goodbye to all clients."""
+    readiness.leave()
+    if not at_once:
+        await asyncio.sleep(settings.drain_delay_seconds)
+    readiness.drain()
+    server.stop()
+    await keeper.drain(CloseReason.SHUTDOWN, settings.drain_seconds)
+    await server.close_all_connections()
+
+
+def _warn(settings: Settings) -> None:
+    """Warn of the readers that a server without access rules has."""
+    if (open_to := exposure(settings)) is not None:
+        log.warning("no access rules: %(readers)s can read all of %(readable)s; %(remedy)s", open_to)
 
 
 async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[Any, Any, Any]) -> None:
@@ -146,6 +150,7 @@ async def _unless_ended(tasks: Iterable[asyncio.Task[Any]], awaited: Coroutine[A
 def work(
     settings: Settings,
     uri: str | None,
+    configuration: Configuration | None,
     stopped: Callable[[], bool],
     siblings: Siblings | None = None,
     *,
@@ -153,7 +158,7 @@ def work(
 ) -> int:
     """Run one process: the server, and for the sandbox a writer. Returns the exit code."""
     try:
-        asyncio.run(_run(settings, uri, stopped, siblings, babbling=babbling))
+        asyncio.run(_run(settings, uri, configuration, stopped, siblings, babbling=babbling))
     except BrookError as error:
         click.echo(f"babbling-brook: {error}", err=True)
         return 1
@@ -163,23 +168,54 @@ def work(
 async def _run(
     settings: Settings,
     uri: str | None,
+    configuration: Configuration | None,
     stopped: Callable[[], bool],
     siblings: Siblings | None,
     *,
     babbling: bool,
 ) -> None:
-    serving = serve(settings, open_source(settings, uri), _streams(settings, uri), stopped, siblings)
-    if uri is None or not babbling:
-        await serving
-        return
-    # A late import: the other modes must run without the driver.
-    from sources.sandbox import babble
+    async with _admission(settings, uri, configuration) as admission:
+        serving = serve(settings, open_source(settings, uri), admission, stopped, siblings)
+        if uri is None or not babbling:
+            await serving
+            return
+        # A late import: the other modes must run without the driver.
+        from sources.sandbox import babble
 
-    writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
-    try:
-        await _unless_ended([writer], serving)
-    finally:
-        writer.cancel()
+        writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
+        try:
+            await _unless_ended([writer], serving)
+        finally:
+            writer.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _admission(
+    settings: Settings, uri: str | None, configuration: Configuration | None
+) -> AsyncIterator[Admission]:
+    """The rules of the configuration; without any, everyone is let in."""
+    if uri is None:
+        yield Everyone(SingleStream(private=True))
+        return
+    # Late imports: the demo must run without bson.
+    from brook.namespaces import Namespaces
+    from brook.parameters import CollectionStreams
+
+    namespaces = Namespaces.of(settings)
+    if configuration is None or configuration.access is None:
+        streams: Streams = CollectionStreams(namespaces)
+        if configuration is not None and configuration.streams:
+            from brook.access.named import NamedStreams
+
+            streams = NamedStreams(configuration.streams, streams)
+        yield Everyone(streams)
+        return
+    from brook.access.guard import Guard
+    from brook.access.streams import Policy
+
+    policy = Policy(configuration.streams, namespaces, signed=configuration.access.signed_streams)
+    with contextlib.closing(Fetcher()) as fetcher:
+        yield Guard.of(configuration.access, policy, fetcher)
 
 
 def _result_sets(settings: Settings, source: Source, history: History) -> ResultSets | None:
@@ -192,36 +228,12 @@ def _result_sets(settings: Settings, source: Source, history: History) -> Result
     return ResultSets(settings, source, history)
 
 
-def _streams(settings: Settings, uri: str | None) -> Streams:
-    """Return the private stream of the demo, or the streams of MongoDB's collections."""
-    if uri is None:
-        return SingleStream(private=True)
-    # A late import: the demo must run without bson.
-    from brook.namespaces import Namespaces
-    from brook.parameters import CollectionStreams
-
-    return CollectionStreams(Namespaces.of(settings))
-
-
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option and an environment variable for each setting to a command."""
-    for field in reversed(dataclasses.fields(Settings)):
-        many = isinstance(field.default, tuple)
-        command = click.option(
-            flag(field.name),
-            field.name,
-            envvar=environment_name(field.name),
-            multiple=many,
-            type=str if many else type(field.default),
-            default=field.default,
-            show_default=True,
-            show_envvar=True,
-            help=field.metadata["help"],
-        )(command)
-    return command
-
-
-@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
+@options.config_option
+@click.option("--check-config", is_flag=True, help="Check the file of --config, and exit.")
 @click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a scripted demo to each client.")
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
 @click.option("--check", is_flag=True, help="With --mongo: say what will matter, with remedies, and exit.")
@@ -229,7 +241,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output of --check."
 )
 @click.option("--sandbox", is_flag=True, envvar="BROOK_SANDBOX", help="Follow a throwaway MongoDB.")
-@_options
+@options.setting_options
 @click.version_option(__version__, prog_name="babbling-brook", message="%(prog)s %(version)s")
 @click.pass_context
 def main(
@@ -240,16 +252,27 @@ def main(
     sandbox: bool,
     check: bool,
     output: str,
+    check_config: bool,
     **values: Any,
 ) -> None:
     """Push MongoDB's changes to browsers, live, over Server-Sent Events.
 
     Choose one of --demo, --mongo URI and --sandbox.
     """
-    mode = _mode(context, {"demo": demo, "mongo": mongo is not None, "sandbox": sandbox})
+    if context.invoked_subcommand is not None:
+        return
+    configuration: Configuration | None = context.obj
+    if check_config:
+        if configuration is None:
+            raise click.UsageError("--check-config takes --config FILE", context)
+        click.echo(f"the configuration is valid: {configuration}")
+        return
+    mode = options.mode(context, {"demo": demo, "mongo": mongo is not None, "sandbox": sandbox})
     if mode == "mongo" and context.get_parameter_source("database") is ParameterSource.DEFAULT:
         values["database"] = named_database(mongo or "") or values["database"]
     try:
+        if configuration is not None:
+            values |= options.followed(context, mode, configuration, values)
         settings = Settings(**values)
     except SettingsError as error:
         raise click.UsageError(str(error), context) from None
@@ -260,30 +283,42 @@ def main(
         _check(settings, mongo, output, unnamed=unnamed)
     if unnamed:
         raise SystemExit(f"babbling-brook: {ask_for_collection(mongo or '', settings.database)}")
-    _log(settings)
-    _allow_many_sockets()
+    logs.configure(settings.log_format)
+    _start(settings, mode, mongo, configuration)
+
+
+def _start(settings: Settings, mode: str, mongo: str | None, configuration: Configuration | None) -> NoReturn:
+    """Run the server in its processes, and end this one with their exit code."""
+    allow_many()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    stop = _StopRequest()
+    stop = StopRequest()
     with contextlib.ExitStack() as stack:
         try:
-            settings = _choose_port(settings)
+            settings = listening.choose_port(settings)
             uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
-        if uri is not None and (open_to := exposure(settings)) is not None:
-            log.warning("no access rules: %(readers)s can read all of %(readable)s; %(remedy)s", open_to)
+        if configuration is not None and configuration.access is not None:
+            log.info("access rules: %(rules)s", {"rules": configuration})
         siblings = _siblings(settings, stack)
         code = workers.run(
             settings.processes,
             lambda number: work(
-                settings, uri, stop, siblings(number), babbling=mode == "sandbox" and number == 0
+                settings,
+                uri,
+                configuration,
+                stop,
+                siblings(number),
+                babbling=mode == "sandbox" and number == 0,
             ),
         )
     _exit(code)
 
 
 def _leaves_collection_open(context: click.Context, uri: str) -> bool:
-    """True if the URI names a database, and no option names another one or a collection."""
+    """True if the URI names a database, and nothing names another one or a collection."""
+    if context.obj is not None and context.obj.streams:
+        return False
     sources = map(context.get_parameter_source, ("database", "collection", "namespace"))
     return bool(named_database(uri)) and set(sources) == {ParameterSource.DEFAULT}
 
@@ -300,14 +335,6 @@ def _check(settings: Settings, uri: str, output: str, *, unnamed: bool) -> NoRet
     raise SystemExit(0 if finding.works(findings) else 1)
 
 
-def _log(settings: Settings) -> None:
-    """Log to stderr, in the configured format."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
 def _siblings(settings: Settings, stack: contextlib.ExitStack) -> Callable[[int], Siblings]:
     """Return the way from one process to the others, by the number of the process."""
     if settings.processes == 1:
@@ -318,43 +345,7 @@ def _siblings(settings: Settings, stack: contextlib.ExitStack) -> Callable[[int]
     return lambda number: Siblings(path, number, settings.processes)
 
 
-def _choose_port(settings: Settings) -> Settings:
-    """Check that the port is free before starting anything, and replace port 0 by a free one.
-
-    Processes that share a port (SO_REUSEPORT) would not notice another server that shares it too.
-    """
-    if settings.metrics_port:
-        own_port = dataclasses.replace(settings, port=settings.metrics_port)
-        for bound in listening.bind(own_port, reuse_port=False, option="--metrics-port"):
-            bound.close()
-    sockets = listening.bind(settings, reuse_port=False)
-    port = sockets[0].getsockname()[1]
-    for bound in sockets:
-        bound.close()
-    return dataclasses.replace(settings, port=port)
-
-
-class _StopRequest:
-    """SIGTERM and SIGINT, until `serve` or `workers` handles them.
-
-    The handler only notes the signal. An exception raised in it could come anywhere, and the driver
-    would swallow it. The steps of the start look at the note.
-    """
-
-    def __init__(self) -> None:
-        self._made = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._make)
-
-    def __call__(self) -> bool:
-        """True once a signal has come."""
-        return self._made
-
-    def _make(self, number: int, frame: FrameType | None) -> None:
-        self._made = True
-
-
-def _start_sandbox(stack: contextlib.ExitStack, stop: _StopRequest) -> str:
+def _start_sandbox(stack: contextlib.ExitStack, stop: StopRequest) -> str:
     # A late import: the other modes must run without the driver.
     from sources.sandbox import Sandbox, Stopped
 
@@ -377,21 +368,8 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _mode(context: click.Context, chosen: dict[str, bool]) -> str:
-    """Return the chosen mode. The command line takes precedence over the environment."""
-    asked = [mode for mode in MODES if chosen[mode]]
-    typed = [mode for mode in asked if context.get_parameter_source(mode) is ParameterSource.COMMANDLINE]
-    modes = typed or asked
-    if len(modes) != 1:
-        raise click.UsageError("choose one of --demo, --mongo URI and --sandbox", context)
-    return modes[0]
-
-
-def _allow_many_sockets() -> None:
-    """Raise the soft limit of open files, usually 1,024, to the hard limit: each client takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
+main.add_command(tokens.token)
+main.add_command(tokens.check_token)
 
 if __name__ == "__main__":
     main()

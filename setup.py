@@ -47,9 +47,11 @@ setup(
     py_modules=["server"],
     install_requires=[
         "click>=8.1",
+        "cryptography>=42",
         "motor>=3.7,<4",
         "orjson>=3.10",
         "prometheus-client>=0.21",
+        "pyjwt>=2.10",
         "pymongo>=4.9,<5",
         "tornado>=6.4",
     ],

@@ -15,6 +15,9 @@ from brook.subscription import Bundle, Format, Mode, Subscription
 MAX_SUBSCRIPTIONS = 32
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+DEFAULT = "default"
+"""The name of the stream at `/stream`, where one is needed."""
+
 Make = Callable[[str | None, Mapping[str, Sequence[str]]], Subscription]
 """Makes a subscription of a stream's name and of query parameters. Raises ClientError."""
 
@@ -62,6 +65,16 @@ def parse(body: bytes, make: Make) -> BundleRequest:
         known = parts.get(part.tag)
         parts[part.tag] = part if known is None else replace(part, progress=part.progress or known.progress)
     return BundleRequest(since, Bundle(tuple(parts[tag] for tag in sorted(parts))), tags, frozenset(fresh))
+
+
+def named_streams(body: bytes) -> list[str]:
+    """Return the names of the streams in a body; of a malformed one those that can be found."""
+    try:
+        wanted = json.loads(body)["subscriptions"].values()
+        names = {one.get("stream", DEFAULT) for one in wanted if isinstance(one, dict)}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return []
+    return sorted(name for name in names if isinstance(name, str))
 
 
 def opened(tags: Mapping[str, str]) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 from brook.access import stream_tables
 from brook.access.rules import StreamRules
 from brook.access.settings import AccessSettings
-from brook.settings import Settings
+from brook.errors import SettingsError
+from brook.namespaces import Namespaces
+from brook.settings import Settings, flag
 from brook.toml_file import Table, TomlFile
 
 # The ways to start that are no settings.
@@ -26,6 +28,35 @@ class Configuration:
     """Values by the name of the setting, and `mongo`, the URI."""
     access: AccessSettings | None = None
     streams: Sequence[StreamRules] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.settings)} settings"]
+        if self.access is not None:
+            parts.append(str(self.access))
+        streams = ", ".join(f"{stream.name} ({stream.namespace})" for stream in self.streams)
+        return "; ".join([*parts, f"streams: {streams or 'none'}"])
+
+    def followed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings that follow the collections of the streams, beside those that are `given`: values
+        of `database`, `collection` and `namespace`, without the defaults.
+        """
+        namespaces = sorted({stream.namespace for stream in self.streams})
+        if not namespaces:
+            return dict(given)
+        if "collection" in given or "namespace" in given:
+            known = Namespaces.of(Settings(**given))
+            others = [name for name in namespaces if not known.hold(*name.split(".", 1))]
+            return {**given, "namespace": (*given.get("namespace", ()), *others)}
+        databases = [name.partition(".")[0] for name in namespaces]
+        database = given.get("database")
+        if database not in databases:
+            database = databases[0]
+        own = [name for name in namespaces if name.startswith(f"{database}.")]
+        return {
+            "database": database,
+            "collection": tuple(name.partition(".")[2] for name in own),
+            "namespace": tuple(name for name in namespaces if name not in own),
+        }
 
     @classmethod
     def read(cls, path: Path) -> Configuration:
@@ -46,11 +77,18 @@ class Configuration:
 
 
 def _setting(root: Table, key: str, default: Any) -> Any:
-    """The value of a setting, of the kind of its default. `Settings` checks its bounds."""
-    if isinstance(default, tuple):
-        return root.texts(key)
+    """The value of a setting, of the kind of its default and within its bounds."""
     value = root.values[key]
-    kind = int | float if isinstance(default, float) else type(default)
-    if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
-        root.refuse(key, f"takes {'a text' if isinstance(default, str) else 'a number'}, got {value!r}"[:200])
+    if isinstance(default, tuple):
+        value = tuple(root.texts(key) or ())
+    else:
+        kind = int | float if isinstance(default, float) else type(default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
+            wanted = "a text" if isinstance(default, str) else "a number"
+            root.refuse(key, f"takes {wanted}, got {value!r}"[:200])
+    try:
+        Settings(**{key: value})
+    except SettingsError as error:
+        # The key stands before it already, as the file has it.
+        root.refuse(key, str(error).removeprefix(f"{flag(key)} "))
     return value

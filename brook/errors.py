@@ -125,6 +125,10 @@ class SnapshotUnavailable(BrookError):
     """A collection cannot be read at a position. It may be readable at a newer one."""
 
 
+class FetchFailed(BrookError):
+    """A document of another server, such as a set of keys, cannot be had now."""
+
+
 class CannotResume(BrookError):
     """The source's log cannot be read from a position. The subscriber receives a `reset`."""
 

@@ -1,11 +1,20 @@
-"""Log lines as JSON: the same facts as in the text, as fields."""
+"""The log on stderr: as text, or each line as JSON with the same facts as fields."""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+
+
+def configure(format: str) -> None:
+    """Log to stderr, as `text` or as `json`."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if format == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class JsonFormatter(logging.Formatter):

@@ -128,6 +128,12 @@ class Settings:
         "This machine's own are not counted.",
         min=1,
     )
+    max_connections_per_subject: int = _setting(
+        100, "Maximum number of connections of one subject (the claim `sub`) to a process.", min=1
+    )
+    max_subscriptions_per_subject: int = _setting(
+        200, "Maximum number of different subscriptions of one subject to a process.", min=1
+    )
     trusted_proxy: tuple[str, ...] = _setting(
         (),
         "Address or network of a proxy whose X-Forwarded-For names the client; repeatable.",

@@ -7,31 +7,34 @@ from typing import Any
 
 import tornado.web
 
+from brook.admission import Admission
 from brook.delivery.subscribers import SubscriberList
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.source import Source
-from brook.streams import Streams
 from handlers.base import NotFoundHandler
 from handlers.cors import Cors
+from handlers.credentials import CredentialReader
 from handlers.descriptors import Descriptors
 from handlers.documents import DocumentsHandler, Listings
 from handlers.framing import Framings
 from handlers.head import Heads
 from handlers.health import HealthHandler, ReadyHandler
-from handlers.hosts import HostApplication
+from handlers.hosts import HostApplication, Hosts
 from handlers.limits import Limits
 from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
+from handlers.proxies import Proxies
 from handlers.refusals import Refusals
 from handlers.stream import StreamHandler
 from handlers.streams import StreamsHandler
+from handlers.subjects import Subjects
 from handlers.watcher import Watcher
 
 
 def application(
     settings: Settings,
-    streams: Streams,
+    admission: Admission,
     source: Source,
     subscribers: SubscriberList,
     readiness: Readiness,
@@ -46,10 +49,13 @@ def application(
     limits = limits or Limits(settings)
     cors = Cors(settings.cors_origin)
     common = {"cors": cors}
+    door = {
+        "admission": admission,
+        "credentials": CredentialReader(admission.transport, cors, Proxies(settings.trusted_proxy)),
+    }
     files = {"path": str(static_path), **common}
     stream = {
         "settings": settings,
-        "streams": streams,
         "source": source,
         "subscribers": subscribers,
         "readiness": readiness,
@@ -57,23 +63,27 @@ def application(
         "heads": Heads(cors),
         "descriptors": descriptors,
         "limits": limits,
+        "subjects": Subjects(settings),
         "watcher": Watcher(),
+        **door,
         **common,
     }
     documents = {
-        "settings": settings, "streams": streams, "readiness": readiness, "listings": listings, **common
+        "settings": settings, "readiness": readiness, "listings": listings, **door, **common
     }  # fmt: skip
     routes: list[Any] = [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
         (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
-        (r"/streams", StreamsHandler, {"streams": streams, "source": source, **common}),
+        (r"/streams", StreamsHandler, {"source": source, **door, **common}),
         (r"/healthz", HealthHandler, common),
         (r"/readyz", ReadyHandler, {"readiness": readiness, "room": (descriptors, limits), **common}),
         (r".*", NotFoundHandler, common),
     ]
-    if metrics is not None and not settings.metrics_port:
+    # With access rules, what all clients do together is not for each of them.
+    if metrics is not None and not settings.metrics_port and admission.transport is None:
         routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
     refusals = metrics.refusals if metrics is not None else Refusals()
-    return HostApplication(routes, settings, log_function=refusals.log)
+    hosts = Hosts.of(settings, guarded=admission.transport is not None)
+    return HostApplication(routes, hosts, settings.url_max_bytes, log_function=refusals.log)

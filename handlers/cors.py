@@ -17,6 +17,10 @@ class Cors:
         self._any = "*" in allowed
         self._allowed = frozenset(filter(None, allowed))
 
+    def names(self, origin: str) -> bool:
+        """True if the operator has named this very origin."""
+        return not self._any and origin in self._allowed
+
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the CORS headers of the response to a request with this `Origin`."""
         if not self._allowed:

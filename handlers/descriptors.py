@@ -18,6 +18,12 @@ REQUESTS = 16
 FULL = "as many clients as this server may have are connected"
 
 
+def allow_many() -> None:
+    """Raise the soft limit of open files, usually 1,024, to the hard limit: each client takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Descriptors:
     """The limits, as descriptor numbers. Each is the first number that is too high.
 

@@ -8,13 +8,15 @@ from typing import Any, Protocol
 
 from tornado.iostream import StreamClosedError
 
+from brook.admission import Admission
+from brook.bundles import DEFAULT
 from brook.errors import InvalidParameter, UnknownStream
 from brook.readiness import Readiness
 from brook.settings import Settings
-from brook.streams import Streams
 from brook.subscription import Subscription
 from handlers.base import RetryableHandler
 from handlers.cors import Cors
+from handlers.credentials import QUERY_PARAMETER, CredentialReader
 
 PARAMETERS = ("filter", "fields", "types", "sort", "limit")
 
@@ -33,13 +35,15 @@ class DocumentsHandler(RetryableHandler):
         self,
         cors: Cors,
         settings: Settings,
-        streams: Streams,
+        admission: Admission,
+        credentials: CredentialReader,
         readiness: Readiness,
         listings: Listings | None,
     ) -> None:
         super().initialize(cors)
         self._configuration = settings
-        self._streams = streams
+        self._admission = admission
+        self._credentials = credentials
         self._readiness = readiness
         self._listings = listings
 
@@ -47,7 +51,9 @@ class DocumentsHandler(RetryableHandler):
         """Read the collection at this moment."""
         if self._listings is None:
             raise UnknownStream("this server has no documents, only the script at /stream")
-        wanted = self._streams.subscription(stream, self._parameters())
+        credentials = self._credentials.read(self.request)
+        admitted = await self._admission.admit(credentials, [stream or DEFAULT])
+        wanted = admitted.streams.subscription(stream, self._parameters())
         self._readiness.check()
         async with self._listings.listing(wanted) as text:
             self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -70,6 +76,8 @@ class DocumentsHandler(RetryableHandler):
 
     def _parameters(self) -> dict[str, list[str]]:
         parameters = self.query_as_text()
+        if self._credentials.takes_query:
+            parameters.pop(QUERY_PARAMETER, None)
         for name in parameters:
             if name not in PARAMETERS:
                 raise InvalidParameter(

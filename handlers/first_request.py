@@ -53,8 +53,11 @@ def served(
         request = HTTPServerRequest(start_line=start_line, headers=headers, connection=bare)
     except HTTPInputError:
         return False
-    connection.recv(len(data))
     delegate: Any = app.find_handler(request)
+    kind = delegate.handler_class
+    if issubclass(kind, StreamHandler) and kind.waits(request, **delegate.handler_kwargs):
+        return False
+    connection.recv(len(data))
     if not _opened(delegate, app, request, bare):
         delegate.finish()
     return True

@@ -28,9 +28,11 @@ class Hosts:
         self._names = frozenset({"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in names)})
 
     @classmethod
-    def of(cls, settings: Settings) -> Hosts:
-        """Return the configured names; any name if there are none and the network reaches the server."""
-        if not settings.allowed_host and not is_loopback(settings.host):
+    def of(cls, settings: Settings, *, guarded: bool = False) -> Hosts:
+        """Return the configured names; any name if there are none, no access rules guard the server, and the
+        network reaches it.
+        """
+        if not settings.allowed_host and not guarded and not is_loopback(settings.host):
             return cls("*")
         return cls({settings.host, *settings.allowed_host})
 
@@ -46,10 +48,10 @@ class Hosts:
 class HostApplication(tornado.web.Application):
     """An application that answers only for its own names and for URLs in their bounds, whatever the route."""
 
-    def __init__(self, routes: list[Any], bounds: Settings, **settings: Any) -> None:
+    def __init__(self, routes: list[Any], hosts: Hosts, url_max_bytes: int, **settings: Any) -> None:
         super().__init__(routes, **settings)
-        self._hosts = Hosts.of(bounds)
-        self._url_max_bytes = bounds.url_max_bytes
+        self._hosts = hosts
+        self._url_max_bytes = url_max_bytes
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """The handler of the route, or of the refusal."""

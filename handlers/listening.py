@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import socket
@@ -56,6 +57,23 @@ def listen(
     port = sockets[0].getsockname()[1]
     log.info("listening at http://%(host)s:%(port)d", {"host": name, "port": port})
     return acceptor
+
+
+def choose_port(settings: Settings) -> Settings:
+    """Check that the port is free before anything is started, and replace port 0 by a free one.
+
+    Processes that share a port (SO_REUSEPORT) would not notice another server that shares it too. Raises
+    OperatorError.
+    """
+    if settings.metrics_port:
+        own_port = dataclasses.replace(settings, port=settings.metrics_port)
+        for bound in bind(own_port, reuse_port=False, option="--metrics-port"):
+            bound.close()
+    sockets = bind(settings, reuse_port=False)
+    port = sockets[0].getsockname()[1]
+    for bound in sockets:
+        bound.close()
+    return dataclasses.replace(settings, port=port)
 
 
 def bounds(settings: Settings) -> dict[str, Any]:

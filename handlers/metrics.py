@@ -39,7 +39,7 @@ from brook.source import Source
 from handlers import listening
 from handlers.base import NotFoundHandler, ProblemHandler
 from handlers.cors import Cors
-from handlers.hosts import HostApplication
+from handlers.hosts import HostApplication, Hosts
 from handlers.refusals import Refusals
 from handlers.siblings import Siblings
 
@@ -105,7 +105,8 @@ class Metrics:
             (r"/metrics", MetricsHandler, {"metrics": self, **common}),
             (r".*", NotFoundHandler, common),
         ]
-        return HostApplication(routes, settings, log_function=self.refusals.log)
+        hosts = Hosts.of(settings)
+        return HostApplication(routes, hosts, settings.url_max_bytes, log_function=self.refusals.log)
 
 
 class MetricsHandler(ProblemHandler):

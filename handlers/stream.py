@@ -10,29 +10,33 @@ import json
 import re
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import tornado.web
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
 
 from brook import sse
-from brook.bundles import opened
+from brook.admission import Admission, Admitted, Lease
+from brook.bundles import DEFAULT, named_streams, opened
 from brook.delivery.replay import SINCE_CHARACTERS
 from brook.delivery.subscriber import Subscriber
 from brook.delivery.subscribers import SubscriberList
-from brook.errors import BadRequest, InvalidId, InvalidParameter, Unavailable
+from brook.errors import BadRequest, ClientError, InvalidId, InvalidParameter, Unavailable
 from brook.event import Position, Reset, ResetReason
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.source import Source
-from brook.streams import Streams
 from brook.subscription import Subscription, Wanted
 from handlers.base import ProblemHandler, problem_of
 from handlers.connection import StreamConnection, close_after, descriptor, take_over
 from handlers.cors import Cors
+from handlers.credentials import QUERY_PARAMETER, CredentialReader
 from handlers.descriptors import Descriptors
 from handlers.framing import Framings
 from handlers.head import STREAM_HEADERS, Heads
 from handlers.limits import Limits
+from handlers.subjects import Subjects
 from handlers.watcher import Watcher
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
@@ -48,7 +52,8 @@ class StreamHandler(ProblemHandler):
         self,
         cors: Cors,
         settings: Settings,
-        streams: Streams,
+        admission: Admission,
+        credentials: CredentialReader,
         source: Source,
         subscribers: SubscriberList,
         readiness: Readiness,
@@ -56,11 +61,13 @@ class StreamHandler(ProblemHandler):
         heads: Heads,
         descriptors: Descriptors,
         limits: Limits,
+        subjects: Subjects,
         watcher: Watcher,
     ) -> None:
         super().initialize(cors)
         self._configuration = settings
-        self._streams = streams
+        self._admission = admission
+        self._credentials = credentials
         self._source = source
         self._subscribers = subscribers
         self._readiness = readiness
@@ -68,6 +75,7 @@ class StreamHandler(ProblemHandler):
         self._heads = heads
         self._descriptors = descriptors
         self._limits = limits
+        self._subjects = subjects
         self._watcher = watcher
 
     def prepare(self) -> None:
@@ -78,41 +86,67 @@ class StreamHandler(ProblemHandler):
         self._common_headers()
         super().options()
 
-    def get(self, stream: str | None = None) -> None:
+    @classmethod
+    def waits(
+        cls, request: HTTPServerRequest, admission: Admission, credentials: CredentialReader, **_: Any
+    ) -> bool:
+        """True if the client cannot be let in before another server has answered."""
+        try:
+            return admission.transport is not None and admission.waits(credentials.read(request))
+        except ClientError:
+            return False  # refused at once
+
+    async def get(self, stream: str | None = None) -> None:
         """Join the list, from now or from the position at which the client was cut off."""
         try:
-            self.open(stream)
+            credentials = self._credentials.read(self.request)
+            admitted = await self._admission.admit(credentials, [stream or DEFAULT])
+            self._open(stream, admitted)
         except Unavailable as error:
             self._retry_later(error)
 
-    def post(self, stream: str | None = None) -> None:
+    async def post(self, stream: str | None = None) -> None:
         """Join the list with several subscriptions."""
         try:
-            self._open_bundle(stream)
+            self._check_bundle(stream)
+            credentials = self._credentials.read(self.request)
+            admitted = await self._admission.admit(credentials, named_streams(self.request.body))
+            self._open_bundle(admitted)
         except Unavailable as error:
             self._retry_later(error)
 
     def open(self, stream: str | None = None) -> None:
-        """Join the list. Raises ClientError for a bad request, before it changes anything."""
-        parameters = self.query_as_text()
-        since, reset = self._since(parameters.pop("since", ["now"]))
-        self._join(self._streams.subscription(stream, parameters), since, reset)
+        """Join the list, if it `waits` for nothing. Raises ClientError for a bad request, before it changes
+        anything.
+        """
+        self._open(stream, self._admission.at_once(self._credentials.read(self.request)))
 
-    def _open_bundle(self, stream: str | None) -> None:
+    def _open(self, stream: str | None, admitted: Admitted) -> None:
+        parameters = self.query_as_text()
+        if self._credentials.takes_query:
+            parameters.pop(QUERY_PARAMETER, None)
+        since, reset = self._since(parameters.pop("since", ["now"]))
+        self._join(admitted.streams.subscription(stream, parameters), admitted.lease, since, reset)
+
+    def _check_bundle(self, stream: str | None) -> None:
         if stream is not None:
             raise tornado.web.HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
         if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
             raise BadRequest("POST /stream takes a body with Content-Type: application/json")
-        if self.request.query:
+        allowed = {QUERY_PARAMETER} if self._credentials.takes_query else set()
+        if self.request.query_arguments.keys() - allowed:
             raise InvalidParameter("POST /stream takes its parameters in the body")
-        wanted = self._streams.bundle(self.request.body)
+
+    def _open_bundle(self, admitted: Admitted) -> None:
+        wanted = admitted.streams.bundle(self.request.body)
         since = None if wanted.since is None else self._position(wanted.since)
         frame = sse.frame(opened(wanted.tags), event="opened")
-        self._join(wanted.bundle, since, opened=frame, fresh=wanted.fresh)
+        self._join(wanted.bundle, admitted.lease, since, opened=frame, fresh=wanted.fresh)
 
     def _join(
         self,
         subscription: Wanted,
+        lease: Lease | None,
         since: Position | None,
         reset: Reset | None = None,
         *,
@@ -124,16 +158,18 @@ class StreamHandler(ProblemHandler):
         self._descriptors.check(descriptor(self.request))
         forwarded = self.request.headers.get("X-Forwarded-For")
         place = self._limits.client(self.request.remote_ip or "", forwarded)
+        self._subjects.check(lease, subscription)
         try:
             connection = self._take_over()
         except StreamClosedError:
             return
-        subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes)
+        subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes, lease)
         connection.watch(
             drained=partial(self._subscribers.drained, subscriber),
-            gone=partial(_gone, subscriber, self._subscribers, self._limits, place),
+            gone=partial(_gone, subscriber, self._subscribers, self._limits, place, self._subjects),
         )
         self._limits.enter_stream(place)
+        self._subjects.enter(lease, subscription)
         try:
             self._subscribers.add(subscriber, since, reset, opened=opened, fresh=fresh)
             if isinstance(subscription, Subscription):
@@ -198,7 +234,10 @@ class StreamHandler(ProblemHandler):
         return StreamConnection(take_over(self.detach()), head, framing, self._watcher)
 
 
-def _gone(subscriber: Subscriber, subscribers: SubscriberList, limits: Limits, place: str) -> None:
+def _gone(
+    subscriber: Subscriber, subscribers: SubscriberList, limits: Limits, place: str, subjects: Subjects
+) -> None:
     """Runs when the client has left. No method: it would keep the handler for as long as the stream."""
     limits.leave_stream(place)
+    subjects.leave(subscriber.lease, subscriber.subscription)
     subscribers.remove(subscriber)

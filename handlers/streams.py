@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+from brook.admission import Admission
 from brook.catalog import StreamInfo
 from brook.errors import InvalidParameter
 from brook.source import Source
-from brook.streams import Streams
 from handlers.base import RetryableHandler
 from handlers.cors import Cors
+from handlers.credentials import QUERY_PARAMETER, CredentialReader
 
 # More names are of no use in a list, and a database can have many thousands.
 MAX_STREAMS = 1000
@@ -18,16 +19,23 @@ MAX_STREAMS = 1000
 class StreamsHandler(RetryableHandler):
     """Lists names, collections, modes, and the fields that a client may filter on."""
 
-    def initialize(self, cors: Cors, streams: Streams, source: Source) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, cors: Cors, admission: Admission, credentials: CredentialReader, source: Source
+    ) -> None:
         super().initialize(cors)
-        self._streams = streams
+        self._admission = admission
+        self._credentials = credentials
         self._source = source
 
     async def get(self) -> None:
         """Answer with the list. The collections of a whole database are those that exist now."""
         for name in self.query_as_text():
-            raise InvalidParameter(f"unknown parameter {name[:50]!r}; /streams takes none")
-        found = {each.name: each for info in self._streams.catalog() for each in await self._existing(info)}
+            if not (name == QUERY_PARAMETER and self._credentials.takes_query):
+                raise InvalidParameter(f"unknown parameter {name[:50]!r}; /streams takes none")
+        admitted = await self._admission.admit(self._credentials.read(self.request), ())
+        found = {
+            each.name: each for info in admitted.streams.catalog() for each in await self._existing(info)
+        }
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
         streams = [_shown(found[name]) for name in sorted(found)[:MAX_STREAMS]]

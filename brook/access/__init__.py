@@ -1,1 +1,1 @@
-"""Access: who may hear what. Claims say who a client is; rules say what that client may hear."""
+"""Access: claims identify a client; rules say which part of which stream it may hear."""

@@ -24,7 +24,7 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A client that has shown who it is."""
+    """A client with proven claims."""
 
     claims: Claims
     expires: float = math.inf

@@ -1,4 +1,4 @@
-"""The rules of a stream: whose claims are accepted, and what such a client may hear."""
+"""The rules of a stream: the claims that are accepted, and the part that they open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table `[access]` of the configuration: how clients show who they are."""
+"""The table `[access]` of the configuration: how clients prove their claims."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from brook.access.keys import ASYMMETRIC, SYMMETRIC, prepared
+from brook.errors import SettingsError
 from brook.toml_file import Table
-
-SYMMETRIC: Final = ("HS256", "HS384", "HS512")
-ASYMMETRIC: Final = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-)  # fmt: skip
 
 _KEYS: Final = (
     "algorithms", "key_file", "jwks_url", "issuer", "audience", "cookie", "query_token", "signed_streams",
     "authorize_url",
 )  # fmt: skip
 
-# A shorter key can be guessed (RFC 7518, 3.2).
-MIN_KEY_BYTES: Final = 32
+# A shorter key than the hash can be guessed (RFC 7518, 3.2).
+MIN_KEY_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,16 @@ class AccessSettings:
     def takes_tokens(self) -> bool:
         """True if clients show tokens."""
         return bool(self.algorithms)
+
+    def __str__(self) -> str:
+        ways = []
+        if self.takes_tokens:
+            ways.append(f"tokens ({', '.join(self.algorithms)})")
+        if self.signed_streams:
+            ways.append("signed streams")
+        if self.authorize_url:
+            ways.append("authorize_url")
+        return f"access by {' and '.join(ways)}"
 
     @classmethod
     def of(cls, table: Table) -> AccessSettings:
@@ -96,7 +103,12 @@ def _key(table: Table, name: str, algorithms: tuple[str, ...]) -> bytes:
         key = path.read_bytes().strip()
     except OSError as error:
         table.refuse("key_file", f"cannot be read: {error.strerror}: {path}")
-    if algorithms[0] in SYMMETRIC and len(key) < MIN_KEY_BYTES:
-        remedy = "make one with: openssl rand -hex 32"
-        table.refuse("key_file", f"has {len(key)} bytes, fewer than {MIN_KEY_BYTES}; {remedy}")
+    needed = max(MIN_KEY_BYTES.get(name, 0) for name in algorithms)
+    if len(key) < needed:
+        remedy = f"make one with: openssl rand -hex {needed}"
+        table.refuse("key_file", f"has {len(key)} bytes, fewer than {needed}; {remedy}")
+    try:
+        prepared(key, algorithms)
+    except SettingsError as error:
+        table.refuse("key_file", str(error))
     return key

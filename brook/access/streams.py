@@ -10,15 +10,12 @@ from brook.access.claims import Claims
 from brook.access.grant import Grant
 from brook.access.rules import StreamRules
 from brook.access.signed import signed_streams
-from brook.bundles import BundleRequest
+from brook.bundles import DEFAULT, BundleRequest
 from brook.catalog import StreamInfo
 from brook.errors import ClientError, UnknownStream
 from brook.namespaces import Namespaces, listed
 from brook.parameters import subscription
 from brook.subscription import Mode, Subscription
-
-DEFAULT = "default"
-"""The stream at `/stream`."""
 
 
 class Policy:
@@ -46,7 +43,7 @@ class GrantedStreams:
         self._claims = claims
 
     def subscription(self, stream: str | None, parameters: Mapping[str, Sequence[str]]) -> Subscription:
-        grant = self._grant(stream or DEFAULT)
+        grant = self.grant(stream or DEFAULT)
         database, _, collection = grant.namespace.partition(".")
         wanted = subscription(Namespaces(database, [collection]), grant.namespace, parameters)
         return grant.restrict(wanted)
@@ -61,7 +58,8 @@ class GrantedStreams:
                 infos.append(_info(name, self._streams[name].grant(self._claims)))
         return infos
 
-    def _grant(self, name: str) -> Grant:
+    def grant(self, name: str) -> Grant:
+        """Return the client's part of a stream. Raises UnknownStream, Unauthenticated or Forbidden."""
         if name not in self._streams:
             raise UnknownStream(f"there is no stream {name[:100]!r}; {listed(self.catalog())}")
         return self._streams[name].grant(self._claims)

@@ -60,6 +60,7 @@ class Keeper:
             self._disconnect_stuck()
             self._announce_feed()
             self._rotate()
+            self._end_leases()
             await self._keep_alive()
 
     async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
@@ -98,6 +99,13 @@ class Keeper:
             age = now - subscriber.joined
             if age >= most / 2 and age >= most * _share(subscriber):
                 self._subscribers.say_goodbye(subscriber, CloseReason.MAX_AGE)
+
+    def _end_leases(self) -> None:
+        """Say goodbye to the clients whose claims have ended: they may come back with new ones."""
+        now = time.time()
+        for subscriber in list(self._subscribers):
+            if subscriber.lease is not None and subscriber.lease.expires <= now:
+                self._subscribers.say_goodbye(subscriber, CloseReason.TOKEN_EXPIRED)
 
     def _announce_feed(self) -> None:
         """Tell the clients when the source has been interrupted for some time, and when it recovers."""

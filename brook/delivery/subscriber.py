@@ -18,6 +18,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from brook.admission import Lease
 from brook.delivery.connection import Buffer, Connection
 from brook.event import Position
 from brook.subscription import Bundle, Subscription, Wanted
@@ -41,6 +42,7 @@ class CloseReason(enum.StrEnum):
     SHUTDOWN = "shutdown"
     SLOW_CONSUMER = "slow-consumer"
     MAX_AGE = "max-age"
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105 - no password
     REFUSED = "refused"
     # Only in the log: the client can no longer be told.
     CLIENT_LEFT = "client-left"
@@ -92,6 +94,7 @@ class Subscriber:
         "connection",
         "events",
         "joined",
+        "lease",
         "origin",
         "position",
         "progress_at",
@@ -104,9 +107,17 @@ class Subscriber:
         "waiting",
     )
 
-    def __init__(self, subscription: Wanted, connection: Connection, queue_max_bytes: int) -> None:
+    def __init__(
+        self,
+        subscription: Wanted,
+        connection: Connection,
+        queue_max_bytes: int,
+        lease: Lease | None = None,
+    ) -> None:
         self.subscription = subscription
         self.connection = connection
+        self.lease = lease
+        """The time for which the client is let in; None for ever."""
         self.state = State.CATCHING_UP
         self.joined = time.monotonic()
         self.origin = Origin.NOW

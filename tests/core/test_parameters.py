@@ -348,6 +348,7 @@ def server(sandbox) -> Iterator[ServerProcess]:
         "--collection=creatures",
         "--collection=plants",
         "--namespace=shop.*",
+        "--cors-origin=",
     )
     try:
         yield server.start()
@@ -358,7 +359,7 @@ def server(sandbox) -> Iterator[ServerProcess]:
 def ask(server: ServerProcess, target: bytes) -> tuple[int, bytes]:
     """The status, and the head and as much of the body as is there at once; 0 for a connection that ended."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: brook\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         data = b""
         while b"\r\n\r\n" not in data:
             try:
@@ -458,7 +459,7 @@ streams = st.sampled_from(
 @example(stream=b"/stream", query=b"id=" + b"1" * 1_000_000)
 def test_whatever_is_sent_over_http_is_answered_and_never_with_more(server, stream, query):
     status, data = ask(server, stream + b"?" + query)
-    assert status in (200, 400, 404, 0), data[:300]
+    assert status in (200, 400, 404, 414, 0), data[:300]
     if status == 0:
         assert len(query) > 60_000, "the connection ended without an answer"
     if status == 200:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import server
+from brook.commands import options as command_options
 from brook.errors import SettingsError
 from brook.settings import Settings, environment_name, flag
 from sources import named_database
@@ -23,8 +24,8 @@ FIELDS = dataclasses.fields(Settings)
 NUMBERS = [field for field in FIELDS if type(field.default) in (int, float)]
 MODES = {"demo", "mongo", "sandbox"}
 
-# Options of `--check`, which starts no server.
-CHECK = {"check", "output"}
+# Options of `--check` and `--check-config`, which start no server.
+CHECK = {"check", "output", "check_config"}
 
 # By setting: what cannot be meant, whoever says it.
 NONSENSE = {
@@ -111,7 +112,7 @@ def test_setting_has_an_option_an_environment_name_a_help_and_its_default(field)
 
 
 def test_there_are_no_options_but_the_settings_and_the_modes():
-    assert set(options()) == {field.name for field in FIELDS} | MODES | CHECK | {"version"}
+    assert set(options()) == {field.name for field in FIELDS} | MODES | CHECK | {"version", "config"}
     assert {options()[mode].envvar for mode in MODES} == {"BROOK_DEMO", "BROOK_MONGO", "BROOK_SANDBOX"}
 
 
@@ -130,6 +131,8 @@ def test_help_says_option_environment_and_default(field):
 
 COUNTS = (
     "port",
+    "max_connections_per_subject",
+    "max_subscriptions_per_subject",
     "metrics_port",
     "replay_cursors",
     "processes",
@@ -311,7 +314,7 @@ def test_mode_of_the_command_line_goes_before_that_of_the_environment(monkeypatc
     monkeypatch.setenv("BROOK_DEMO", "1")
     context = server.main.make_context("server.py", ["--mongo", "mongodb://a"])
     chosen = {"demo": context.params["demo"], "mongo": True, "sandbox": context.params["sandbox"]}
-    assert server._mode(context, chosen) == "mongo"
+    assert command_options.mode(context, chosen) == "mongo"
     monkeypatch.setenv("BROOK_SANDBOX", "1")
     refused(run(), "choose one of")
 

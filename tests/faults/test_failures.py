@@ -267,7 +267,9 @@ def test_several_databases_need_a_right_to_all_of_them(guarded):
 def test_right_to_read_the_database_is_enough(guarded, start_server):
     """Nothing that the source asks for needs more: to start, to follow, to replay, to reset."""
     host = f"127.0.0.1:{guarded.port}"
-    server = start_server("--mongo", f"mongodb://reader:{SECRET}@{host}/", "--history-max-bytes", "0")
+    server = start_server(
+        "--mongo", f"mongodb://reader:{SECRET}@{host}/", "--history-max-bytes=0", "--cors-origin="
+    )
 
     async def scenario() -> None:
         uri = f"mongodb://root:{SECRET}@{host}/?directConnection=true"

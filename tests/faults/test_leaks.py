@@ -18,6 +18,7 @@ import tornado.httpserver
 import tornado.netutil
 from tornado.iostream import IOStream
 
+from brook.admission import Everyone
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
@@ -311,7 +312,7 @@ async def _application(uri: str, database: str) -> AsyncIterator[tuple[int, Subs
     ]
     await feed.started.wait()
     streams = CollectionStreams(Namespaces.of(settings))
-    app = application(settings, streams, source, subscribers, Readiness(feed), STATIC)
+    app = application(settings, Everyone(streams), source, subscribers, Readiness(feed), STATIC)
     server = tornado.httpserver.HTTPServer(app)
     sockets = tornado.netutil.bind_sockets(0, "127.0.0.1", backlog=1024)
     server.add_sockets(sockets)

@@ -354,7 +354,7 @@ async def test_head_of_the_stream_is_not_allowed_and_does_not_join(fetch, servic
 @gen_test
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/stream/", "/streams", "/stream/a/b", "/static", "/static/", "/static/nothing.js",
+    ["/nothing", "/stream/", "/streams/", "/stream/a/b", "/static", "/static/", "/static/nothing.js",
      "/healthz/", "/index.html", "/%00", "//stream"],
 )  # fmt: skip
 async def test_path_that_leads_nowhere_is_not_found(fetch, path):

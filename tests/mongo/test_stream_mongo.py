@@ -246,9 +246,9 @@ def test_star_hears_collections_that_are_created_later(of_all, rivers):
 def test_database_of_the_uri_is_the_default_one(sandbox, database, start_server):
     uri = sandbox.uri.replace("/?", f"/{database.name}?")
     assert uri != sandbox.uri
-    server = start_server("--mongo", uri)
+    server = start_server("--mongo", uri, "--collection", "creatures")
     assert any(line.endswith(f"started on {database.name}.creatures") for line in server.log)
-    server = start_server("--mongo", uri, "--database", "another")
+    server = start_server("--mongo", uri, "--database", "another", "--collection", "creatures")
     assert any(line.endswith("started on another.creatures") for line in server.log)
 
 

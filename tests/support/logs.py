@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import tornado.web
 
+from brook.admission import Everyone
 from brook.delivery.history import History
 from brook.delivery.keeper import Keeper
 from brook.delivery.replay import Replayer
@@ -137,7 +138,7 @@ def build_service(**options) -> Service:
     feed.running = True
     feed.started.set()
     readiness = Readiness(feed)
-    app = application(settings, SingleStream(), source, subscribers, readiness, ROOT / "static")
+    app = application(settings, Everyone(SingleStream()), source, subscribers, readiness, ROOT / "static")
     return Service(
         settings, source, feed, subscribers, Keeper(settings, history, subscribers, source), readiness, app
     )

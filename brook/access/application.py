@@ -1,0 +1,171 @@
+"""The operator's application, which is asked for a client's claims (`authorize_url`).
+
+The browser's own cookie or `Authorization` header is passed on to it, so a session of the application works
+with no token at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from brook.access.claims import Identity
+from brook.admission import Credentials, Lease
+from brook.errors import FetchFailed, Forbidden, NotReady, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+Ask = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
+"""Asks an address with headers: the status and the body. Raises FetchFailed."""
+
+# Questions at once. The application has other work.
+MAX_QUESTIONS: Final = 32
+
+# Clients that wait for their question to be asked.
+MAX_WAITING: Final = 2000
+
+# Time for which the application may vouch: a day.
+MAX_SECONDS: Final = 86_400
+
+# The part of its time after which a lease is renewed.
+RENEWED_AT: Final = 0.8
+
+# Time after a failed renewal before the next one.
+RETRY_SECONDS: Final = 5.0
+
+# Time between two rounds of renewals.
+ROUND_SECONDS: Final = 1.0
+
+
+# The names that may stand in a header. No configured stream has another.
+_NAME: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,200}")
+
+
+class AskedLease(Lease):
+    """A lease, and the means to ask again."""
+
+    __slots__ = ("credentials", "due", "identity", "streams")
+
+    def __init__(
+        self, identity: Identity, credentials: Credentials, streams: Sequence[str], now: float
+    ) -> None:
+        super().__init__(identity.expires, identity.subject)
+        self.identity = identity
+        self.credentials = credentials
+        self.streams = streams
+        self.extend(identity.expires, now)
+
+    def extend(self, expires: float, now: float) -> None:
+        """Set a new end, and the time at which to ask again."""
+        self.expires = expires
+        self.due = now + RENEWED_AT * (expires - now)
+
+
+class Application:
+    """Asks for a client's claims, and asks again before they expire."""
+
+    def __init__(self, url: str, ask: Ask, clock: Callable[[], float] = time.time) -> None:
+        self._url = url
+        self._ask = ask
+        self._clock = clock
+        # The list of subscribers holds a lease for as long as its client is there.
+        self._leases: weakref.WeakSet[AskedLease] = weakref.WeakSet()
+        self._questions = asyncio.Semaphore(MAX_QUESTIONS)
+        self._waiting = 0
+        self._failing = False
+
+    async def lease(self, credentials: Credentials, streams: Sequence[str]) -> AskedLease:
+        """Ask for a client's claims. Raises Unauthenticated, Forbidden, or NotReady if there is no answer."""
+        if self._waiting >= MAX_WAITING:
+            raise NotReady("too many clients wait for the application to say who they are")
+        try:
+            identity = await self._identity(credentials, streams)
+        except FetchFailed:
+            raise NotReady("the application cannot say at the moment who this client is") from None
+        lease = AskedLease(identity, credentials, streams, self._clock())
+        self._leases.add(lease)
+        return lease
+
+    async def renew_leases(self) -> None:
+        """Renew each lease before it ends, for ever."""
+        while True:
+            await asyncio.sleep(ROUND_SECONDS)
+            now = self._clock()
+            due = [lease for lease in self._leases if lease.due <= now < lease.expires]
+            for start in range(0, len(due), MAX_QUESTIONS):
+                await asyncio.gather(*map(self._renew, due[start : start + MAX_QUESTIONS]))
+
+    async def _renew(self, lease: AskedLease) -> None:
+        """Ask again. Other claims, or a refusal, end the lease: the client comes back and is asked about
+        anew. Without an answer it goes on to its end.
+        """
+        try:
+            identity = await self._identity(lease.credentials, lease.streams)
+        except FetchFailed:
+            lease.due = self._clock() + RETRY_SECONDS
+            return
+        except (Unauthenticated, Forbidden):
+            lease.expires = 0.0
+            return
+        # As text, since 1 and true are equal to Python, and not to a rule.
+        if json.dumps(identity.claims, sort_keys=True) == json.dumps(lease.identity.claims, sort_keys=True):
+            lease.extend(identity.expires, self._clock())
+        else:
+            lease.expires = 0.0
+
+    async def _identity(self, credentials: Credentials, streams: Sequence[str]) -> Identity:
+        headers = {
+            "Authorization": credentials.authorization,
+            "Cookie": credentials.cookie,
+            "X-Brook-Stream": ", ".join(filter(_NAME.fullmatch, streams)),
+            "X-Forwarded-For": credentials.address,
+        }
+        self._waiting += 1
+        try:
+            async with self._questions:
+                status, body = await self._ask(
+                    self._url, {name: value for name, value in headers.items() if value}
+                )
+                if status == 401:
+                    raise Unauthenticated("the application does not know this client: log in first")
+                if status == 403:
+                    raise Forbidden("the application does not let this client in")
+                if status != 200:
+                    raise FetchFailed(f"it answered with status {status}")
+                identity = _parsed(body, self._clock())
+        except FetchFailed as error:
+            self._tell(error)
+            raise
+        finally:
+            self._waiting -= 1
+        self._tell(None)
+        return identity
+
+    def _tell(self, error: FetchFailed | None) -> None:
+        """Log the first failure and the end of the failures, not each one."""
+        if error is not None and not self._failing:
+            log.warning("authorize_url fails, and new clients are put off: %s", error)
+        elif error is None and self._failing:
+            log.info("authorize_url answers again")
+        self._failing = error is not None
+
+
+def _parsed(body: bytes, now: float) -> Identity:
+    try:
+        answer: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise FetchFailed("its answer is not JSON") from None
+    claims = answer.get("claims") if isinstance(answer, dict) else None
+    seconds = answer.get("seconds") if isinstance(answer, dict) else None
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not isinstance(claims, dict) or seconds is None or not is_number or not 1 <= seconds <= MAX_SECONDS:
+        raise FetchFailed(
+            f'its answer is not {{"claims": {{...}}, "seconds": N}} with N from 1 to {MAX_SECONDS:,}'
+        )
+    return Identity(claims, now + seconds)

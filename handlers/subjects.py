@@ -1,0 +1,58 @@
+"""The number of streams and of distinct subscriptions that one subject may have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from brook.admission import Lease
+from brook.errors import TooManyConnections
+from brook.settings import Settings
+from brook.subscription import Bundle, Subscription, Wanted
+
+
+class Subjects:
+    """Counts for each subject of a token. Clients without one are counted by their address alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings.max_connections_per_subject
+        self._most_distinct = settings.max_subscriptions_per_subject
+        self._streams: Counter[str] = Counter()
+        self._subscriptions: dict[str, Counter[Subscription]] = {}
+
+    def check(self, lease: Lease | None, wanted: Wanted) -> None:
+        """Raise TooManyConnections if a client's subject may have no more of these."""
+        if lease is None or not lease.subject:
+            return
+        if self._streams[lease.subject] >= self._most:
+            raise TooManyConnections(f"{self._most} streams are open for you: close some first")
+        own = self._subscriptions.get(lease.subject, Counter())
+        added = sum(1 for part in _parts(wanted) if part not in own)
+        if added and len(own) + added > self._most_distinct:
+            raise TooManyConnections(
+                f"{len(own)} different subscriptions are open for you, of at most {self._most_distinct}: "
+                "close some first"
+            )
+
+    def enter(self, lease: Lease | None, wanted: Wanted) -> None:
+        """Count a stream, until `leave`."""
+        if lease is not None and lease.subject:
+            self._streams[lease.subject] += 1
+            self._subscriptions.setdefault(lease.subject, Counter()).update(_parts(wanted))
+
+    def leave(self, lease: Lease | None, wanted: Wanted) -> None:
+        """Forget a stream that has ended."""
+        if lease is None or not lease.subject:
+            return
+        own = self._subscriptions[lease.subject]
+        own.subtract(_parts(wanted))
+        for part in _parts(wanted):
+            if not own[part]:
+                del own[part]
+        self._streams[lease.subject] -= 1
+        if not self._streams[lease.subject]:
+            # A subject without streams takes no memory.
+            del self._streams[lease.subject], self._subscriptions[lease.subject]
+
+
+def _parts(wanted: Wanted) -> tuple[Subscription, ...]:
+    return wanted.parts if isinstance(wanted, Bundle) else (wanted,)
