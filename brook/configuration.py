@@ -30,7 +30,8 @@ class Configuration:
     streams: Sequence[StreamRules] = ()
 
     def __str__(self) -> str:
-        parts = [f"{len(self.settings)} settings"]
+        count = len(self.settings)
+        parts = [f"{count} setting{'' if count == 1 else 's'}"]
         if self.access is not None:
             parts.append(str(self.access))
         streams = ", ".join(f"{stream.name} ({stream.namespace})" for stream in self.streams)

@@ -72,7 +72,7 @@ class Table:
 
     def refuse(self, key: str, fault: str) -> NoReturn:
         """Raise SettingsError that names the file, the line and the key."""
-        place = (*self.place, key) if key else self.place
+        place = (*self.place, *key.split(".")) if key else self.place
         raise SettingsError(f"{self.file.path}:{self.file.line(place)}: {'.'.join(place)} {fault}")
 
     def _get(self, key: str, default: Any, kind: type) -> Any:

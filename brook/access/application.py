@@ -97,7 +97,9 @@ class Application:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             now = self._clock()
-            due = [lease for lease in self._leases if lease.due <= now < lease.expires]
+            # In the next round it may be too late.
+            soon = now + ROUND_SECONDS
+            due = [lease for lease in self._leases if lease.due <= soon and lease.expires > now]
             for start in range(0, len(due), MAX_QUESTIONS):
                 await asyncio.gather(*map(self._renew, due[start : start + MAX_QUESTIONS]))
 

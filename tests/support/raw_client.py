@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -61,8 +62,19 @@ class Parser:
 class RawClient:
     """One connection to a stream."""
 
-    def __init__(self, port: int, path: str = "/stream", *, last_id: str = "", http: str = "1.1") -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str = "/stream",
+        *,
+        last_id: str = "",
+        http: str = "1.1",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
         self.port = port
+        self.more_headers = headers or {}
+        self.body = body
         self.path = path
         self.last_id = last_id
         self.http = http
@@ -77,10 +89,14 @@ class RawClient:
     async def connect(self) -> Self:
         """Send the request and read the response's head."""
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
-        lines = [f"GET {self.path} HTTP/{self.http}", "Host: 127.0.0.1"]
+        method = "POST" if self.body else "GET"
+        lines = [f"{method} {self.path} HTTP/{self.http}", "Host: 127.0.0.1"]
+        lines += [f"{name}: {value}" for name, value in self.more_headers.items()]
+        if self.body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(self.body)}"]
         if self.last_id:
             lines.append(f"Last-Event-ID: {self.last_id}")
-        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + self.body)
         head = await self.reader.readuntil(b"\r\n\r\n")
         first, *rows = head.decode().strip().split("\r\n")
         self.status = int(first.split()[1])
