@@ -12,9 +12,8 @@ import pymongo
 import pytest
 from pymongo.write_concern import WriteConcern
 
+from tests.support.guarded import SECRET
 from tests.support.processes import ServerProcess
-
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 Mint = Callable[..., str]
 

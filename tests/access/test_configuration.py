@@ -13,7 +13,7 @@ import server
 from brook.configuration import Configuration
 from brook.errors import SettingsError
 from brook.settings import Settings
-from tests.access.conftest import SECRET
+from tests.support.guarded import SECRET
 
 STREAM = '[streams.mine]\nnamespace = "shop.orders"\n'
 ACCESS = '[access]\nalgorithms = ["HS256"]\nkey_file = "jwt.key"\n'

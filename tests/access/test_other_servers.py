@@ -13,8 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.access.test_over_http import bearer, documents, get
 from tests.support.answering import AnsweringServer
+from tests.support.guarded import bearer, documents, get
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.request
 from contextlib import closing
 from typing import Any
-from urllib.error import HTTPError
 
 import pytest
 
-from tests.access.conftest import SECRET
+from tests.support.guarded import SECRET, bearer, documents, get
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient
 
@@ -60,30 +58,6 @@ def server(start_guarded, orders) -> ServerProcess:
 @pytest.fixture(scope="module")
 def customer(mint) -> str:
     return mint(sub="u7", role="customer")
-
-
-def get(server: ServerProcess, path: str, **headers: str) -> tuple[int, Any]:
-    """Status and JSON of an answer that is no stream."""
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    try:
-        answer = urllib.request.urlopen(urllib.request.Request(server.url + path, headers=names))
-    except HTTPError as error:
-        answer = error
-    with answer:
-        if answer.status != 200:
-            assert answer.headers["Content-Type"] == "application/problem+json"
-        assert (answer.headers["WWW-Authenticate"] == "Bearer") == (answer.status == 401)
-        return answer.status, json.load(answer)
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-def documents(server: ServerProcess, path: str = "/documents/mine", **headers: str) -> Any:
-    status, body = get(server, path, **headers)
-    assert status == 200, body
-    return body["docs"]
 
 
 # -- who is let in ---------------------------------------------------------------------------------
