@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -84,11 +85,15 @@ class RawClient:
         self.parser.last_id = last_id
         self.events: list[Received] = []
         self.raw = b""
+        """The body, without its framing and compression."""
+        self._gzip = zlib.decompressobj(31)
         self._pending: list[Received] = []
+        self._connected = False
 
     async def connect(self) -> Self:
         """Send the request and read the response's head."""
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
+        self._connected = True
         method = "POST" if self.body else "GET"
         lines = [f"{method} {self.path} HTTP/{self.http}", "Host: 127.0.0.1"]
         lines += [f"{name}: {value}" for name, value in self.more_headers.items()]
@@ -110,11 +115,14 @@ class RawClient:
             data = (await self.reader.readexactly(size + 2))[:-2]
         else:
             data = await self.reader.read(65536)
+        ended = not data
+        if self.headers.get("content-encoding") == "gzip":
+            data = self._gzip.decompress(data)
         self.raw += data
         received = self.parser.feed(data)
         self.events += received
         self._pending += received
-        return bool(data)
+        return not ended
 
     async def next(self, seconds: float = 20) -> Received:
         """The next event that was not returned yet."""
@@ -133,4 +141,5 @@ class RawClient:
 
     def close(self) -> None:
         """Leave without a word."""
-        self.writer.transport.abort()
+        if self._connected:
+            self.writer.transport.abort()
