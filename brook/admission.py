@@ -67,6 +67,8 @@ class Admission(Protocol):
 
     transport: Transport | None
     """None if no credentials are needed, ever."""
+    asks_others: bool
+    """False if `waits` is always False."""
 
     def waits(self, credentials: Credentials) -> bool:
         """True if `admit` has to ask another server."""
@@ -88,6 +90,7 @@ class Everyone:
     """Lets everyone in, without asking."""
 
     transport: Transport | None = None
+    asks_others = False
 
     def __init__(self, streams: Streams) -> None:
         self._admitted = Admitted(streams)

@@ -92,7 +92,7 @@ class StreamHandler(ProblemHandler):
     ) -> bool:
         """True if the client cannot be let in before another server has answered."""
         try:
-            return admission.transport is not None and admission.waits(credentials.read(request))
+            return admission.asks_others and admission.waits(credentials.read(request))
         except ClientError:
             return False  # refused at once
 

@@ -39,6 +39,7 @@ class Guard:
             access.query_token and tokens is not None,
             application is not None,
         )
+        self.asks_others = bool(access.jwks_url or application)
         self._policy = policy
         self._tokens = tokens
         self._application = application
