@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from brook.admission import Lease
 from brook.errors import TooManyConnections
 from brook.settings import Settings
 from brook.subscription import Bundle, Subscription, Wanted
+
+_NONE: Mapping[Subscription, int] = {}
 
 
 class Subjects:
@@ -17,7 +20,7 @@ class Subjects:
         self._most = settings.max_connections_per_subject
         self._most_distinct = settings.max_subscriptions_per_subject
         self._streams: Counter[str] = Counter()
-        self._subscriptions: dict[str, Counter[Subscription]] = {}
+        self._subscriptions: dict[str, dict[Subscription, int]] = {}
 
     def check(self, lease: Lease | None, wanted: Wanted) -> None:
         """Raise TooManyConnections if a client's subject may have no more of these."""
@@ -25,8 +28,10 @@ class Subjects:
             return
         if self._streams[lease.subject] >= self._most:
             raise TooManyConnections(f"{self._most} streams are open for you: close some first")
-        own = self._subscriptions.get(lease.subject, Counter())
-        added = sum(1 for part in _parts(wanted) if part not in own)
+        own, parts = self._subscriptions.get(lease.subject, _NONE), _parts(wanted)
+        if len(own) + len(parts) <= self._most_distinct:
+            return
+        added = sum(1 for part in parts if part not in own)
         if added and len(own) + added > self._most_distinct:
             raise TooManyConnections(
                 f"{len(own)} different subscriptions are open for you, of at most {self._most_distinct}: "
@@ -37,15 +42,17 @@ class Subjects:
         """Count a stream, until `leave`."""
         if lease is not None and lease.subject:
             self._streams[lease.subject] += 1
-            self._subscriptions.setdefault(lease.subject, Counter()).update(_parts(wanted))
+            own = self._subscriptions.setdefault(lease.subject, {})
+            for part in _parts(wanted):
+                own[part] = own.get(part, 0) + 1
 
     def leave(self, lease: Lease | None, wanted: Wanted) -> None:
         """Forget a stream that has ended."""
         if lease is None or not lease.subject:
             return
         own = self._subscriptions[lease.subject]
-        own.subtract(_parts(wanted))
         for part in _parts(wanted):
+            own[part] -= 1
             if not own[part]:
                 del own[part]
         self._streams[lease.subject] -= 1
