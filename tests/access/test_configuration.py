@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,26 @@ def test_check_config_says_what_is_there_and_starts_nothing(written):
     assert code == 2
     assert f"{path}:1: prot is unknown" in output
     assert run("--check-config")[0] == 2
+
+
+DOCS = (Path(server.__file__).parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example_of_the_docs_is_valid(written, example):
+    assert len(EXAMPLES) == 3
+    Configuration.read(written(example if "[access]" in example else ACCESS + example))
+
+
+def test_docs_have_every_key(written):
+    with pytest.raises(SettingsError, match="there are: ") as raised:
+        Configuration.read(written(ACCESS + "x = 1\n" + STREAM))
+    keys = set(str(raised.value).partition("there are: ")[2].split(", "))
+    with pytest.raises(SettingsError, match="there are: ") as raised:
+        Configuration.read(written(STREAM + "x = 1"))
+    keys |= set(str(raised.value).partition("there are: ")[2].split(", ")) - {"allow"}
+    assert keys == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", DOCS, re.MULTILINE))))
 
 
 def test_demo_has_no_rules(written):

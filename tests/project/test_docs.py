@@ -127,7 +127,10 @@ FOREIGN = {
 
 @every_page
 def test_options_and_variables_that_are_named_exist(page):
-    known = CliRunner().invoke(server.main, ["--help"], terminal_width=200).output
+    known = "".join(
+        CliRunner().invoke(server.main, [*command, "--help"], terminal_width=200).output
+        for command in ([], ["token"], ["check-token"])
+    )
     text = "\n".join([*inline_code(page), *(block.text for block in blocks(page))])
     options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - FOREIGN
     assert options <= set(re.findall(r"--[\w-]+", known))
