@@ -280,7 +280,7 @@ def main(
     if check:
         if mode != "mongo" or mongo is None:
             raise click.UsageError("--check takes --mongo URI", context)
-        _check(settings, mongo, output, unnamed=unnamed)
+        _check(settings, mongo, configuration, output, unnamed=unnamed)
     if unnamed:
         raise SystemExit(f"babbling-brook: {ask_for_collection(mongo or '', settings.database)}")
     logs.configure(settings.log_format)
@@ -323,14 +323,20 @@ def _leaves_collection_open(context: click.Context, uri: str) -> bool:
     return bool(named_database(uri)) and set(sources) == {ParameterSource.DEFAULT}
 
 
-def _check(settings: Settings, uri: str, output: str, *, unnamed: bool) -> NoReturn:
+def _check(
+    settings: Settings, uri: str, configuration: Configuration | None, output: str, *, unnamed: bool
+) -> NoReturn:
     """Print the findings, and exit: with 1 if the server cannot work."""
-    # A late import: the other modes must run without the driver.
+    # Late imports: the other modes must run without the driver.
     from sources.mongo import doctor
+    from sources.mongo.indexes import FilteredStream
 
     # The findings hold the warnings that the opening of the change stream would log.
     logging.getLogger().addHandler(logging.NullHandler())
-    findings = [*asyncio.run(doctor.examine(uri, settings, unnamed=unnamed)), *host.examine()]
+    fields = {} if configuration is None else configuration.filtered_fields()
+    streams = [FilteredStream(name, namespace, paths) for (name, namespace), paths in fields.items()]
+    examining = doctor.examine(uri, settings, unnamed=unnamed, streams=streams)
+    findings = [*asyncio.run(examining), *host.examine()]
     click.echo(finding.as_json(findings) if output == "json" else finding.text(findings))
     raise SystemExit(0 if finding.works(findings) else 1)
 

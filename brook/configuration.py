@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from brook.access.rules import StreamRules
 from brook.access.settings import AccessSettings
 from brook.errors import SettingsError
 from brook.namespaces import Namespaces
+from brook.query import Filter
 from brook.settings import Settings, flag
 from brook.toml_file import Table, TomlFile
 
@@ -36,6 +38,19 @@ class Configuration:
             parts.append(str(self.access))
         streams = ", ".join(f"{stream.name} ({stream.namespace})" for stream in self.streams)
         return "; ".join([*parts, f"streams: {streams or 'none'}"])
+
+    def filtered_fields(self) -> dict[tuple[str, str], set[str]]:
+        """The fields by which each stream finds its documents, those with an equality if there are any.
+
+        The keys are the stream's name and collection.
+        """
+        found: dict[tuple[str, str], set[str]] = {}
+        for stream in self.streams:
+            fields = found.setdefault((stream.name, stream.namespace), set())
+            for rule in stream.rules:
+                filter = Filter.parse(json.dumps(stream_tables.example(rule.filter)))
+                fields |= set(filter.equalities) or set(filter.condition.paths())
+        return found
 
     def followed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings that follow the collections of the streams, beside those that are `given`: values

@@ -87,7 +87,7 @@ def _check_require(table: Table, require: Any) -> None:
 def _check_filter(table: Table, filter: Any) -> None:
     """Refuse a filter that no claims could fill, before a client meets it."""
     try:
-        Filter.parse(json.dumps(_example(filter)))
+        Filter.parse(json.dumps(example(filter)))
     except ClientError as error:
         table.refuse("filter", f"is no filter: {error}")
     except TypeError:
@@ -96,11 +96,12 @@ def _check_filter(table: Table, filter: Any) -> None:
         table.refuse("filter", str(error))
 
 
-def _example(template: Any, name: str = "") -> Any:
+def example(template: Any, name: str = "") -> Any:
+    """A filter with values in the places of its claims. Raises ValueError for a malformed reference."""
     if isinstance(template, dict):
-        return {key: _example(value, key) for key, value in template.items()}
+        return {key: example(value, key) for key, value in template.items()}
     if isinstance(template, list):
-        return [_example(item) for item in template]
+        return [example(item) for item in template]
     if not isinstance(template, str) or "$claims" not in template:
         return template
     if not is_reference(template) or not _REFERENCE.fullmatch(template):

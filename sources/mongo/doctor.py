@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,8 @@ from brook.finding import Finding, Level
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from sources.mongo import client as connection
-from sources.mongo import collections, errors, look_alikes
+from sources.mongo import collections, errors, indexes, look_alikes
+from sources.mongo.indexes import FilteredStream
 from sources.mongo.source import (
     MONGOS,
     PRE_IMAGES_WIRE_VERSION,
@@ -41,17 +42,20 @@ SLOW_JOURNAL_MS = 100
 _WRITES = frozenset({"insert", "update", "remove", "dropCollection", "dropDatabase", "createCollection"})
 
 
-async def examine(uri: str, settings: Settings, *, unnamed: bool = False) -> list[Finding]:
+async def examine(
+    uri: str, settings: Settings, *, unnamed: bool = False, streams: Collection[FilteredStream] = ()
+) -> list[Finding]:
     """Return all findings. Never raises for a MongoDB that cannot be used: that is a finding.
 
-    `unnamed`: no option names a collection, so that the server would ask for one.
+    `streams` are the configured ones. `unnamed`: no option names a collection, so that the server would ask
+    for one.
     """
     try:
         client = connection.connect(uri)
     except OperatorError as error:
         return [Finding(Level.ERROR, "URI", str(error))]
     try:
-        findings = [finding async for finding in _Doctor(client, settings).findings()]
+        findings = [finding async for finding in _Doctor(client, settings, streams).findings()]
     finally:
         client.close()
     if unnamed:
@@ -75,8 +79,9 @@ async def _change_stream(uri: str, settings: Settings) -> Finding:
 
 
 class _Doctor:
-    def __init__(self, client: Any, settings: Settings) -> None:
+    def __init__(self, client: Any, settings: Settings, streams: Collection[FilteredStream]) -> None:
         self._client = client
+        self._streams = streams
         self._namespaces = Namespaces.of(settings)
         self._hello: Mapping[str, Any] = {}
         self._skew = 0.0
@@ -97,7 +102,7 @@ class _Doctor:
         yield self._version(build)
         yield self._clock()
         yield self._replica_set()
-        for check in (self._privileges, self._collections, self._log, self._journal):
+        for check in (self._privileges, self._collections, self._indexes, self._log, self._journal):
             try:
                 async for finding in check():
                     yield finding
@@ -189,6 +194,10 @@ class _Doctor:
     async def _collections(self) -> AsyncIterator[Finding]:
         pre_images = self._hello["maxWireVersion"] >= PRE_IMAGES_WIRE_VERSION
         for finding in await collections.examine(self._client, self._namespaces, pre_images=pre_images):
+            yield finding
+
+    async def _indexes(self) -> AsyncIterator[Finding]:
+        for finding in await indexes.examine(self._client, self._streams):
             yield finding
 
     async def _log(self) -> AsyncIterator[Finding]:

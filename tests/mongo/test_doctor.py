@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from brook import finding, host
 from brook.finding import Finding, Level
 from brook.settings import Settings
 from sources.mongo import doctor, look_alikes
+from sources.mongo.indexes import LARGE, SMALL, FilteredStream
 from sources.sandbox import Node
 from tests.support import mongods
 from tests.support.mongods import running
@@ -28,9 +29,9 @@ SECRET = "s3cret-brook"
 OK, NOTE, WARNING, ERROR = Level.OK, Level.NOTE, Level.WARNING, Level.ERROR
 
 
-def check(uri: str, **settings: Any) -> dict[str, Finding]:
+def check(uri: str, *, streams: Collection[FilteredStream] = (), **settings: Any) -> dict[str, Finding]:
     """The findings about a MongoDB, by subject."""
-    found = asyncio.run(doctor.examine(uri, Settings(**settings)))
+    found = asyncio.run(doctor.examine(uri, Settings(**settings), streams=streams))
     subjects = [each.subject for each in found]
     assert len(subjects) == len(set(subjects))
     assert SECRET not in finding.text(found) + finding.as_json(found)
@@ -42,6 +43,48 @@ def check(uri: str, **settings: Any) -> dict[str, Finding]:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(ROOT / "server.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+# -- indexes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("documents", "index", "level"),
+    [
+        (SMALL - 1, None, OK),
+        (SMALL, None, NOTE),
+        (LARGE, None, WARNING),
+        (LARGE, "owner", OK),
+        (SMALL, "a", NOTE),
+    ],
+)
+def test_filter_of_a_stream_wants_an_index(sandbox, database, documents, index, level):
+    database.orders.insert_many([{"owner": number} for number in range(documents)])
+    if index:
+        database.orders.create_index([(index, 1), ("time", 1)])
+    stream = FilteredStream("mine", f"{database.name}.orders", {"owner"})
+    found = check(sandbox.uri, streams=[stream], database=database.name, collection=("orders",))[
+        "stream mine"
+    ]
+    assert found.level is level
+    assert (found.remedy == 'db.orders.createIndex({"owner": 1})') == (level is not OK)
+
+
+def test_fields_of_the_configured_filters_are_looked_at(tmp_path, sandbox, database):
+    database.orders.insert_many([{"owner": number} for number in range(SMALL)])
+    path = tmp_path / "brook.toml"
+    path.write_text(
+        f"""
+        [access]
+        authorize_url = "http://localhost:1/"
+        [streams.mine]
+        namespace = "{database.name}.orders"
+        filter = {{ owner = {{ "$oid" = "$claims.sub" }}, size = {{ "$gt" = 5 }} }}
+        """
+    )
+    done = run("--check", "--mongo", sandbox.uri, "--config", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "stream mine: no index begins with owner: each live query reads all 1,000 documents" in done.stdout
 
 
 # -- a MongoDB that works --------------------------------------------------------------------------
@@ -243,7 +286,7 @@ class FullLog:
 @pytest.mark.parametrize(("hours", "level"), [(0.5, WARNING), (5, NOTE), (50, OK)])
 def test_full_log_should_reach_back_a_day(hours, level):
     async def look() -> list[Finding]:
-        return [each async for each in doctor._Doctor(FullLog(hours), Settings())._log()]
+        return [each async for each in doctor._Doctor(FullLog(hours), Settings(), ())._log()]
 
     [found] = asyncio.run(look())
     assert found.level is level
