@@ -65,6 +65,9 @@ class Collected(Protocol):
     def held(self) -> Iterator[Key]:
         """The keys of all documents that are held."""
 
+    def holds(self, key: Key) -> bool:
+        """Whether a document is held."""
+
     def add(self, document: dict[str, Any]) -> str | None:
         """Add a document of the first read. Returns its text; None if it is not shown."""
 
@@ -88,6 +91,9 @@ class Members:
 
     def held(self) -> Iterator[Key]:
         return iter(self._digests)
+
+    def holds(self, key: Key) -> bool:
+        return key in self._digests
 
     def add(self, document: dict[str, Any]) -> str | None:
         rendering = self._renderer.document(document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from brook.changes.change import DecodedChange
 from brook.event import DecodedEvent, Position, Reset, ResetReason
@@ -76,6 +77,8 @@ class ResultSet:
         self._index = index
         self._held: list[Arrived] = []
         self._held_bytes = 0
+        self._waiting: set[Key] = set()
+        """The documents of the changes that wait for the set's pace, which may hold them afterwards."""
         self._record: deque[Recorded] = deque()
         self._record_bytes = 0
         self._record_start: Position | None = None
@@ -109,8 +112,8 @@ class ResultSet:
         self._index.release(self, key)
 
     def held(self) -> Iterable[Key]:
-        """The keys of the documents that are held."""
-        return self.content.held() if self.content is not None else ()
+        """The keys by which the index finds the set."""
+        return chain(self.content.held() if self.content is not None else (), self._waiting)
 
     # -- becoming true -----------------------------------------------------------------------------
 
@@ -181,20 +184,31 @@ class ResultSet:
     def flush(self, position: Position) -> Message | None:
         """Apply the changes that wait for the set's pace, at the position of everything published."""
         held = self._held
+        message = None
+        if held and self.known:
+            events = [event for each in held for event in each.events]
+            message = self._apply(Arrived(held[0].first, position, events))
         self._drop_held()
-        if not held or not self.known:
-            return None
-        return self._apply(
-            Arrived(held[0].first, position, [event for each in held for event in each.events])
-        )
+        return message
 
     def _hold(self, arrived: Arrived) -> None:
         self._held.append(arrived)
         self._held_bytes += arrived.size
+        if self.known and self.subscription.index is not None:
+            # Else a document that enters the set, and leaves it before the set knows, would stay in it.
+            for event in arrived.events:
+                if isinstance(event, DecodedChange):
+                    key = key_of(event.document_id)
+                    self._waiting.add(key)
+                    self.hold(key)
 
     def _drop_held(self) -> None:
         self._held = []
         self._held_bytes = 0
+        for key in self._waiting:
+            if self.content is None or not self.content.holds(key):
+                self.release(key)
+        self._waiting.clear()
 
     def _apply(self, arrived: Arrived) -> Message | None:
         assert self.content is not None

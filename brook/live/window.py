@@ -22,6 +22,9 @@ def capacity(limit: int) -> int:
     return limit + max(SPARE, limit // 2)
 
 
+# In "before", null is the end: it cannot name the document whose `_id` is null.
+NULL = "null"
+
 _place = attrgetter("place")
 
 
@@ -66,11 +69,13 @@ class Window:
     def held(self) -> Iterator[Key]:
         return iter(self._by_key)
 
+    def holds(self, key: Key) -> bool:
+        return key in self._by_key
+
     def add(self, document: dict[str, Any]) -> str | None:
         entry = self._insert(key_of(document["_id"]), document)
         text = entry.text
-        if self._capacity is None:
-            entry.text = ""
+        self._drop_text(entry)
         return text if not self._limit or len(self._entries) <= self._limit else None
 
     def finish(self, read: int) -> None:
@@ -153,15 +158,34 @@ class Window:
                 continue
             each = touched.get(entry.key)
             why = "enter" if each is None else each.why_shown(held=was is not None)
-            texts.append(
-                f'{{"op":"upsert","why":"{why}","id":{entry.id},"doc":{entry.text},'
-                f'"before":{self._following(entry)}}}'
-            )
-            if not self._limit:
-                entry.text = ""
+            texts += self._placed(entry, why)
+            self._drop_text(entry)
         return texts
 
-    def _following(self, entry: Entry) -> str:
-        """The `_id` of the next document that is shown; null at the end."""
+    def _drop_text(self, entry: Entry) -> None:
+        """Without a limit, nothing is sent twice but the document whose `_id` is null."""
+        if not self._limit and entry.id != NULL:
+            entry.text = ""
+
+    def _placed(self, entry: Entry, why: str) -> Iterator[str]:
+        """The changes that put a document in its place.
+
+        One in front of the document whose `_id` is null goes behind it first; then that one moves behind.
+        """
+        following = self._following(entry)
+        if following is not None and following.id == NULL:
+            beyond = self._following(following)
+            yield _upsert(entry, why, beyond)
+            yield _upsert(following, "update", beyond)
+        else:
+            yield _upsert(entry, why, following)
+
+    def _following(self, entry: Entry) -> Entry | None:
+        """The next document that is shown."""
         index = self._index(entry) + 1
-        return self._entries[index].id if index < len(self) else "null"
+        return self._entries[index] if index < len(self) else None
+
+
+def _upsert(entry: Entry, why: str, following: Entry | None) -> str:
+    before = NULL if following is None else following.id
+    return f'{{"op":"upsert","why":"{why}","id":{entry.id},"doc":{entry.text},"before":{before}}}'

@@ -206,6 +206,26 @@ def little_to_spare() -> Iterator[None]:
     ]
 )
 @example(
+    # A document enters an equality, and leaves it before the pace of the query has passed.
+    [
+        (("join", "slow-number"), True),
+        (("write", [("insert", 1, NEWT, {})]), True),
+        (("write", [("insert", 2, NEWT, {})]), False),
+        (("write", [("replace", 2, {"type": "crawdad"}, {})]), True),
+    ]
+)
+@example(
+    # Documents go in front of the one whose `_id` is null, which as "before" would mean the end.
+    [
+        (("write", [("insert", None, NEWT, {}), ("insert", 1, {**NEWT, "size": 3, "legs": [3]}, {})]), True),
+        (("join", "first"), True),
+        (("join", "sorted"), True),
+        (("write", [("insert", 2, {**NEWT, "size": 9}, {})]), True),
+        (("write", [("update", 1, NEWT, {"size": 8})]), True),
+        (("write", [("insert", 3, {**NEWT, "size": 8, "legs": []}, {})]), True),
+    ]
+)
+@example(
     # A document leaves the equality by which the set is found.
     [
         (HERD, True),
@@ -224,14 +244,14 @@ def test_page_holds_what_find_shows_whatever_happens(steps):
 def some_steps(dice: random.Random) -> list[tuple[tuple[str, Any], bool]]:
     """Steps in which more happens than in those that a search begins with."""
 
-    def write() -> tuple[str, int, dict[str, Any], dict[str, Any]]:
+    def write() -> tuple[str, int | None, dict[str, Any], dict[str, Any]]:
         document = {"type": dice.choice(["newt", "crawdad"]), "size": dice.randrange(10)}
         if dice.random() < 0.3:
             document["mood"] = dice.choice([None, "a", "b"])
         if dice.random() < 0.3:
             document["legs"] = [dice.randrange(4) for _ in range(dice.randrange(3))]
         operation = dice.choice(["insert", "update", "replace", "delete"])
-        return operation, dice.randrange(6), document, {"size": dice.randrange(10)}
+        return operation, dice.choice([None, 0, 1, 2, 3, 4, 5]), document, {"size": dice.randrange(10)}
 
     def step() -> tuple[str, Any]:
         match dice.choice(["write"] * 6 + ["join"] * 3 + ["cut", "slow", "break", "pause", "later"]):

@@ -45,7 +45,7 @@ class Pond:
         return checkpoint((self.written, 0))
 
     def write(
-        self, operation: str, id: int, document: dict[str, Any], changed: dict[str, Any]
+        self, operation: str, id: int | None, document: dict[str, Any], changed: dict[str, Any]
     ) -> list[Change]:
         """Write, and return MongoDB's change event; none if MongoDB would write nothing."""
         known = self.creatures.find_one({"_id": id})
@@ -56,7 +56,7 @@ class Pond:
             case "insert":
                 self.creatures.insert_one({"_id": id, **document})
             case "replace":
-                self.creatures.replace_one({"_id": id}, document)
+                self.creatures.replace_one({"_id": id}, {"_id": id, **document})
             case "update":
                 self.creatures.update_one({"_id": id}, {"$set": changed})
                 event["updateDescription"] = {"updatedFields": changed, "removedFields": []}
