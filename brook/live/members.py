@@ -66,7 +66,7 @@ class Collected(Protocol):
         """The keys of all documents that are held."""
 
     def holds(self, key: Key) -> bool:
-        """Whether a document is held."""
+        """True if a document is held."""
 
     def add(self, document: dict[str, Any]) -> str | None:
         """Add a document of the first read. Returns its text; None if it is not shown."""
