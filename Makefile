@@ -13,7 +13,7 @@ INSTALL_PROJECT := -m pip install --quiet --no-deps --no-build-isolation --edita
 # The rooms that use the packages of which setup.py names a lowest version.
 LOWEST_TESTS := tests/core tests/http tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
 
-.PHONY: help run demo test test-fast test-long test-newest test-lowest check bench bench-peers format upgrade clean system
+.PHONY: help run demo test test-fast test-long test-newest test-lowest check chaos soak bench bench-peers format upgrade clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -59,6 +59,12 @@ check: $(VENV)/.dev  ## Lint, format and types
 	mypy
 	tests/node_modules/.bin/tsc --project tests/client
 	tests/node_modules/.bin/tsc --project tests/page
+
+chaos: $(VENV)/.dev  ## Hurt three mongods and two servers, check what clients were sent: MINUTES=20 SEED=7
+	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.dev  ## Run a server under a fixed load for SOAK_MINUTES=60, and see that nothing grows
+	$(PYTHON) -m tests.soak --minutes $(or $(SOAK_MINUTES),60) $(if $(PLOT),--plot $(PLOT)) $(if $(CSV),--csv $(CSV))
 
 bench: $(VENV)/.dev  ## Measure this server beside the C floor
 	$(PYTHON) -m bench.run

@@ -5,6 +5,7 @@ The only module that imports prometheus_client.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,6 +142,7 @@ def _clients(instruments: Instruments, refusals: Refusals) -> Iterator[Metric]:
     yield _gauge("brook_subscribers_busy", "Clients with a full socket.", now.busy)
     yield _gauge("brook_subscriptions", "Distinct subscriptions of live clients.", now.subscriptions)
     yield _gauge("brook_queue_bytes", "Bytes queued for clients with a full socket.", now.queued_bytes)
+    yield _gauge("brook_tasks", "Tasks of the event loop; clients need none.", len(asyncio.all_tasks()))
     yield _counter("brook_connections", "Streams that were opened.", tally.connections)
     yield _counters(
         "brook_disconnects", "Streams that ended, by reason.", "reason",
