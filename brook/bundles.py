@@ -106,6 +106,8 @@ def _texts(name: str, value: Any) -> list[str]:
     if name in ("filter", "sort"):
         return [value if isinstance(value, str) else json.dumps(value)]
     if isinstance(value, list):
+        if not value:
+            raise InvalidParameter(f"{name[:50]} is an empty list; leave it out to have all")
         texts = [_text(name, each) for each in value]
         return texts if name in ("ns", "id") else [",".join(texts)]
     return [_text(name, value)]
