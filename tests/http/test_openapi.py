@@ -203,6 +203,8 @@ def test_no_request_gets_an_answer_that_is_not_described(server, database, writi
         def run(case: schemathesis.Case) -> None:
             answer = case.call(timeout=20)
             seen[label, answer.status_code] += 1
+            if answer.status_code == 400 and not answer.content:
+                return  # More parameters than Tornado reads: protocol.md says so.
             case.validate_response(answer, additional_checks=[data_of_events], excluded_checks=excluded(mode))
 
         run()

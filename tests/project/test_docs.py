@@ -122,6 +122,11 @@ FOREIGN = {
     "--package-lock-only",
     "--require-hashes",
     "--universal",
+    # Of the conformance suite.
+    "--keep-alive-seconds",
+    "--rule",
+    "--timeout-seconds",
+    "--token",
 }
 
 
