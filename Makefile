@@ -11,9 +11,9 @@ INSTALL_LOCK := -m pip install --quiet --require-hashes --only-binary :all: --re
 INSTALL_PROJECT := -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 # The rooms that use the packages of which setup.py names a lowest version.
-LOWEST_TESTS := tests/core tests/http tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
+LOWEST_TESTS := tests/core tests/http tests/access tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
 
-.PHONY: help run demo test test-fast test-long test-newest test-lowest check chaos soak bench bench-peers format upgrade clean system
+.PHONY: help run demo test test-fast test-long test-newest test-lowest chaos soak check docs bench bench-peers format upgrade clean system
 
 help:  ## Show this menu
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -66,6 +66,9 @@ chaos: $(VENV)/.dev  ## Hurt three mongods and two servers, check what clients w
 soak: $(VENV)/.dev  ## Run a server under a fixed load for SOAK_MINUTES=60, and see that nothing grows
 	$(PYTHON) -m tests.soak --minutes $(or $(SOAK_MINUTES),60) $(if $(PLOT),--plot $(PLOT)) $(if $(CSV),--csv $(CSV))
 
+docs: .venv-docs/.installed  ## Build the docs as a site: build/site/index.html
+	.venv-docs/bin/python -m website.build
+
 bench: $(VENV)/.dev  ## Measure this server beside the C floor
 	$(PYTHON) -m bench.run
 
@@ -84,7 +87,7 @@ upgrade:  ## Renew the locks, and show what changed
 	.venv-upgrade/bin/python -m locks.upgrade
 
 clean:  ## Remove what was set up
-	rm -rf $(VENV) .venv-newest .venv-lowest .venv-upgrade build dist *.egg-info node_modules tests/node_modules
+	rm -rf $(VENV) .venv-newest .venv-lowest .venv-upgrade .venv-docs build dist *.egg-info node_modules tests/node_modules
 
 system:
 	@tests/system-packages
@@ -92,6 +95,11 @@ system:
 $(VENV)/bin/python:
 	@echo "setting up $(VENV): this fetches packages, once"
 	python3 -m venv $(VENV)
+
+.venv-docs/.installed: locks/docs.txt
+	python3 -m venv --clear .venv-docs
+	.venv-docs/bin/python $(INSTALL_LOCK) locks/docs.txt
+	@touch $@
 
 $(VENV)/.sandbox: setup.py locks/run.txt $(VENV)/bin/python
 	$(PYTHON) $(INSTALL_LOCK) locks/run.txt

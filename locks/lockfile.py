@@ -22,6 +22,7 @@ SOURCES = {
     # Without the sandbox's MongoDB: for an image, or a server with a MongoDB elsewhere.
     "serve.txt": ("setup.py", "locks/pip.in", "--constraint", "locks/dev.txt"),
     "peers.txt": ("locks/peers.in", "locks/pip.in"),
+    "docs.txt": ("locks/docs.in", "locks/pip.in"),
     "upgrade.txt": ("locks/upgrade.in", "locks/pip.in"),
     "mongod.txt": ("locks/mongod.in",),
 }

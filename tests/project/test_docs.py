@@ -119,6 +119,7 @@ FOREIGN = {
     "--generate-hashes",
     "--no-build-isolation",
     "--only-binary",
+    "--quiet",
     "--package-lock-only",
     "--require-hashes",
     "--universal",
