@@ -52,9 +52,16 @@ def assemble(folder: Path) -> None:
     (folder / "code.css").write_text(HtmlFormatter(style="friendly").get_style_defs(".codehilite"))
 
 
+def decisions() -> str:
+    """The end of the navigation: each page of a decision, by its number."""
+    found = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    return "".join(f"      - {page.relative_to(ROOT)}\n" for page in found)
+
+
 def main() -> int:
     assemble(BUILD / "source")
-    copy = shutil.copy(CONFIGURATION, BUILD)
+    copy = BUILD / CONFIGURATION.name
+    copy.write_text(CONFIGURATION.read_text(encoding="utf-8") + decisions(), encoding="utf-8")
     # Never with --quiet: it hides the warnings from --strict, too.
     command = [sys.executable, "-m", "properdocs", "build", "--strict", "--config-file", copy]
     status = subprocess.run(command, check=False).returncode
