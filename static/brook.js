@@ -189,6 +189,7 @@ class Link {
   #pending = [];
   #held = 0;
   #isOver = false;
+  #isRenewed = false;
   // Versions of the set of queries: the present one, and the ones of the connection and of its last commit.
   #present = 0;
   #asked = -1;
@@ -275,7 +276,7 @@ class Link {
     this.#named = Object.fromEntries([...this.queries].map((query, number) => [`q${number}`, query]));
     const subscriptions = {};
     for (const [name, query] of Object.entries(this.#named)) {
-      const snapshot = since && query.isHeld() ? {} : { snapshot: true };
+      const snapshot = since && query.isHeld() && !query.isStale ? {} : { snapshot: true };
       const { wanted } = query;
       subscriptions[name] = { ...wanted, ...progress, ...(wanted.mode === "live" ? snapshot : {}) };
     }
@@ -291,7 +292,9 @@ class Link {
     for (const [name, value] of Object.entries(wanted)) {
       for (const one of [value].flat()) if (one || one === 0) url.searchParams.append(name, written(one));
     }
-    const headers = position && query.isHeld() ? { "Last-Event-ID": position } : {};
+    // Other claims may open other documents, and a stream of its own has no tag that would tell.
+    const mayDiffer = wanted.mode === "live" && (this.#isRenewed || this.options.token);
+    const headers = position && query.isHeld() && !mayDiffer ? { "Last-Event-ID": position } : {};
     return { url, headers };
   }
 
@@ -305,6 +308,9 @@ class Link {
       }
       const named = new Set(told.map(([name]) => this.#named[name]));
       if ([...this.queries].every((query) => named.has(query))) this.#asked = this.#present;
+      // With other claims, the same query is about other documents: changes alone would not bring them.
+      const others = told.filter(([name, tag]) => this.#named[name]?.isOther(tag));
+      if (others.length) this.change();
     } else {
       this.#held += data.length;
       if (this.#held > LONGEST_BLOCK) throw tooLarge();
@@ -327,6 +333,7 @@ class Link {
     for (const query of touched) query.settle();
     for (const query of touched) query.publish();
     this.#shown = this.#asked;
+    this.#isRenewed = false;
     this.#observer.moved();
   }
 
@@ -334,6 +341,7 @@ class Link {
     const { state, error } = this.source;
     if (this.#isOver) return;
     if (state === "ended") return this.end(error);
+    if (error?.code === "token-expired") this.#isRenewed = true;
     enter(this, state, error);
     for (const query of this.queries) query.enter(state, error);
     this.#observer.changed();
@@ -411,6 +419,11 @@ class Query extends EventTarget {
   /** False if the next connection has to begin with what matches. */
   isHeld() {
     return true;
+  }
+
+  /** True if what is held belongs to another tag. */
+  isOther() {
+    return false;
   }
 
   cut() {}
@@ -508,6 +521,10 @@ class Live extends Query {
   /** A new frozen array after each batch, the same one until then; null before the first snapshot. */
   documents = null;
 
+  /** True if the next connection has to begin with a snapshot all the same. */
+  isStale = false;
+
+  #tag = "";
   #held = new Map();
   #isWhole = false;
   #parts = [];
@@ -524,6 +541,13 @@ class Live extends Query {
     return this.documents !== null;
   }
 
+  isOther(tag) {
+    const isOther = this.isHeld() && tag !== this.#tag;
+    this.#tag = tag;
+    if (isOther) this.isStale = true;
+    return isOther;
+  }
+
   cut() {
     this.#parts = [];
   }
@@ -538,7 +562,7 @@ class Live extends Query {
     if (type === "snapshot") this.#parts.push(...docs);
     else if (type === "live" && !resumed) this.#replace(reason);
     // Changes may come before the snapshot, for another tab that holds what they change.
-    else if (type === "changes" && this.#isWhole) this.#apply(changes);
+    else if (type === "changes" && this.#isWhole && !this.isStale) this.#apply(changes);
     else return false;
     return type !== "snapshot";
   }
@@ -559,6 +583,7 @@ class Live extends Query {
     this.#held = new Map(this.#parts.map((doc) => [keyOf(doc._id), doc]));
     this.#parts = [];
     this.#isWhole = true;
+    this.isStale = false;
     this.#changes = null; // a page that follows the changes begins again from the documents
     this.#reason = reason;
   }

@@ -82,6 +82,32 @@ test("a cut between two halves of a batch shows neither, and both come again", a
   assert.deepEqual([heardA.waiting(), heardB.waiting(), b.state], [0, 0, "live"]);
 });
 
+test("with other claims, each query begins anew, and what is held stays until then", async (t) => {
+  const { server, brook, a, heardA, heardB, stream } = await opened(t);
+  stream.event("bye", { reason: "token-expired" }).cut();
+  const other = await server.stream();
+  assert.equal(other.body.since, "t1.0");
+  other.opened(undefined, "of another role");
+  let isReached = false;
+  brook.reached("t2.0").then(() => (isReached = true));
+  // The changes of what the other claims open, which do not bring what they have opened.
+  other.event("changes", { of: other.tags.q0, changes: [upsert(5)] }).commit("t2.0");
+  await other.left;
+  const again = await server.stream();
+  assert.deepEqual(Object.values(again.body.subscriptions).map(({ snapshot }) => snapshot), [true, true]);
+  assert.deepEqual([ids(a.documents), isReached, heardA.waiting()], [[1], false, 0]);
+  again.opened(undefined, "of another role");
+  const { q0, q1 } = again.tags;
+  again.event("snapshot", { of: q0, docs: [{ _id: 5 }, { _id: 6 }] }).event("live", { of: q0, count: 2 });
+  again.event("live", { of: q1, count: 0 }).commit("t2.0");
+  assert.deepEqual(ids((await heardA.next())[0]), [5, 6]);
+  assert.deepEqual(ids((await heardB.next())[0]), []);
+  await until(a, () => a.state === "live");
+  again.event("changes", { of: q0, changes: [remove(5)] }).commit("t3.0");
+  assert.deepEqual(ids((await heardA.next())[0]), [6]);
+  assert.equal(server.requests, 3);
+});
+
 test("a new query joins by a new connection from the same position, and the others see no change", async (t) => {
   const { server, brook, a, heardA, stream } = await opened(t);
   const states = [];

@@ -70,6 +70,23 @@ test("tabs that open together are one request, and each shows its own", async (t
   assert.deepEqual([ponds.heard.waiting(), server.requests], [0, 1]);
 });
 
+test("with other claims, the queries of every tab begin anew", async (t) => {
+  const { server, ponds, rivers, connection } = await twoTabs(t);
+  connection.event("bye", { reason: "token-expired" }).cut();
+  const other = await server.stream();
+  other.opened(undefined, "of another role");
+  await other.left;
+  let again = await server.stream();
+  // Each tab says for itself that it has to begin anew.
+  while (asked(again).some((one) => !one.endsWith("from a snapshot"))) again = await server.stream();
+  again.opened(undefined, "of another role");
+  snapshot(again, "ponds", 7);
+  snapshot(again, "rivers");
+  again.commit("t2.0");
+  assert.deepEqual(await ponds.shown(), [7]);
+  assert.deepEqual(await rivers.shown(), []);
+});
+
 test("a tab that comes later joins, and no other shows anything of it", async (t) => {
   const { server, open, ponds, rivers, connection } = await twoTabs(t);
   const lakes = follow(open(), "lakes");

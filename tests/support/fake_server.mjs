@@ -69,12 +69,12 @@ export class Stream {
     return this;
   }
 
-  /** The opening of a bundle: the tag of each subscription is made from what it asks for. */
-  opened(checkpoint) {
+  /** The opening of a bundle: the tag of each subscription is made from what it asks for, and from the client's rule. */
+  opened(checkpoint, rule) {
     this.open(checkpoint);
     this.tags = {};
     for (const [name, { snapshot, ...wanted }] of Object.entries(this.body.subscriptions)) {
-      this.tags[name] = tagOf(wanted);
+      this.tags[name] = tagOf({ ...wanted, rule });
     }
     this.event("opened", this.tags);
     return this;
@@ -141,8 +141,8 @@ export class Queue {
   }
 }
 
-/** Equal subscriptions have equal tags, whatever the order in which they name their parts. */
-export function tagOf(wanted) {
+/** Equal subscriptions have equal tags, whatever the order of their parts. `progress` belongs to the connection. */
+export function tagOf({ progress, ...wanted }) {
   const sorted = Object.entries(wanted).sort(([one], [other]) => (one < other ? -1 : 1));
   let hash = 0;
   for (const character of JSON.stringify(sorted)) hash = (hash * 31 + character.codePointAt()) >>> 0;

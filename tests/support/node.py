@@ -24,14 +24,16 @@ TSC = MODULES / ".bin" / "tsc"
 class Follower:
     """A process that follows one query with `brook.js`: see tests/client/follow.mjs."""
 
-    def __init__(self, url: str, kind: str, stream: str, wanted: Any = None, **options: Any) -> None:
+    def __init__(
+        self, url: str, kind: str, stream: str, wanted: Any = None, login: Any = None, **options: Any
+    ) -> None:
         script = ROOT / "tests" / "client" / "follow.mjs"
-        arguments = [url, kind, stream, json.dumps(wanted or {}), json.dumps(options)]
+        arguments = [url, kind, stream, *map(json.dumps, (wanted or {}, options, login))]
         self._process = subprocess.Popen(
             [NODE, script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
         self._lines: dict[str, queue.Queue[dict[str, Any]]] = {
-            kind: queue.Queue() for kind in ("told", "state", "reached")
+            kind: queue.Queue() for kind in ("told", "state", "reached", "asked")
         }
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -53,6 +55,11 @@ class Follower:
         while (line := self._next("state"))["state"] != state:
             pass
         return line
+
+    def until_asked(self, times: int) -> None:
+        """Wait until it has asked so many times for a token."""
+        while self._next("asked")["asked"] < times:
+            pass
 
     def reached(self, position: str) -> Any:
         """Wait for a position; the documents that are then held."""
