@@ -38,6 +38,9 @@ class StreamsHandler(RetryableHandler):
         }
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
+        if self._admission.transport is not None:
+            # Other credentials may open more streams (RFC 9110, 11.6.1): a page can offer a login.
+            self.set_header("WWW-Authenticate", "Bearer")
         streams = [_shown(found[name]) for name in sorted(found)[:MAX_STREAMS]]
         await self.finish(json.dumps({"streams": streams}))
 

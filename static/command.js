@@ -1,15 +1,18 @@
 /** The shell command that follows a stream, and copying. */
 
+// Between double quotes, the shell puts in the variable: a token that is copied ends up in its history.
+const AUTHORIZATION = ' -H "Authorization: Bearer $TOKEN"';
+
 /**
  * The shell command for an address, with quoted arguments.
- * @param {URL} url
+ * @param {URL} url @param {boolean} [withToken] with a placeholder for one
  */
-export function commandFor(url) {
+export function commandFor(url, withToken) {
   const words = ["curl", "-N", ...(url.search ? ["-G"] : []), url.origin + url.pathname];
   for (const [name, value] of url.searchParams) {
     words.push("--data-urlencode", `${encodeURIComponent(name)}=${value}`);
   }
-  return words.map(quoted).join(" ");
+  return words.map(quoted).join(" ") + (withToken ? AUTHORIZATION : "");
 }
 
 /**

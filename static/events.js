@@ -1,6 +1,7 @@
 /** The events view: a list of the events of the stream, and the state of the connection. */
 
 import { EventStream } from "./brook-stream.js";
+import { listStreams } from "./explorer-query.js";
 import { refuse, setUp, streamOf } from "./form.js";
 
 // Limits of the list: events that a person may still scroll through, and text that a phone can lay out.
@@ -31,6 +32,8 @@ const STATES = {
   ended: "Ended",
 };
 
+const MAY_BE_OPENED = ["unknown-stream", "forbidden"];
+
 const RESETS = {
   "history-lost": () => "Changes were missed: the log no longer reaches back to the last event of this page.",
   "invalid-id": () => "The server does not know the last event id of this page.",
@@ -54,11 +57,23 @@ let paused = false;
 let unannounced = 0;
 
 let stream = null;
+let login = null;
 
-setUp(connect);
-// The page passes its own query, such as /?since=..., to the stream.
-connect(streamOf(location.search));
-$("pause").addEventListener("click", () => pauseOrGoOn(!paused));
+/** Begin, with a login for servers that ask for one. */
+export function follow(pageLogin) {
+  login = pageLogin;
+  login.addEventListener("login", () => renew());
+  setUp(connect, () => login.isOffered);
+  // The page passes its own query, such as /?since=..., to the stream.
+  connect(streamOf(location.search));
+  $("pause").addEventListener("click", () => pauseOrGoOn(!paused));
+}
+
+/** Another token may open a stream that was refused; one that is open goes on from its position. */
+function renew() {
+  if (stream.state === "ended") connect(streamOf(location.search));
+  else stream.reconnect();
+}
 
 /** Follow a stream instead of the previous one, and clear the previous events. */
 function connect(url) {
@@ -68,6 +83,8 @@ function connect(url) {
   url.searchParams.delete("since");
   stream = new EventStream(url.href, {
     since,
+    token: login.token,
+    fetch: login.fetch,
     onEvent: ({ type, data }) => take(type, type === "reset" ? resetText(data) : data),
     onPosition: draw,
     onState: showState,
@@ -161,6 +178,8 @@ function showState() {
   const isRefused = stream.state === "ended";
   $("why").textContent = isRefused ? "" : stream.why;
   refuse(isRefused ? stream.why : "");
+  // There may be more for a client with a token: the list says whether the server takes one.
+  if (isRefused && MAY_BE_OPENED.includes(stream.error.code)) listStreams(login);
 }
 
 function pauseOrGoOn(pause) {

@@ -7,10 +7,12 @@ import { ROOT, parametersOf } from "./explorer-query.js";
 
 const TOLD_MS = 3_000;
 
-/** @type {Record<string, (texts: Texts, options: Record<string, any>) => string>} */
+const COOKIE = "// An EventSource cannot send a token: the server takes it from a cookie, if it is configured so.\n";
+
+/** Code holds a placeholder for the token, never the token. @type {Record<string, (texts: Texts, options: Record<string, any>, withToken: boolean) => string>} */
 const KINDS = {
-  curl: (texts) => commandFor(parametersOf(texts, "live")),
-  EventSource: eventSource,
+  curl: (texts, _, withToken) => commandFor(parametersOf(texts, "live"), withToken),
+  EventSource: (texts, _, withToken) => (withToken ? COOKIE : "") + eventSource(texts),
   "brook.js": client,
 };
 
@@ -36,12 +38,13 @@ stream.addEventListener("changes", ({ data }) => {
 });`;
 }
 
-/** @param {Texts} texts @param {Record<string, any>} options */
-function client({ stream }, options) {
+/** @param {Texts} texts @param {Record<string, any>} options @param {boolean} withToken */
+function client({ stream }, options, withToken) {
+  const login = withToken ? ', { token: async () => "TOKEN" }' : "";
   const given = JSON.stringify(options) === "{}" ? "" : `, ${JSON.stringify(options, null, 2)}`;
   return `import { Brook } from ${JSON.stringify(new URL("static/brook.js", ROOT).href)};
 
-const brook = new Brook(${JSON.stringify(ROOT.href)});
+const brook = new Brook(${JSON.stringify(ROOT.href)}${login});
 const query = brook.live(${JSON.stringify(stream)}${given});
 query.subscribe((documents, { changes }) => console.log(documents, changes));`;
 }
@@ -58,8 +61,8 @@ export function setUpCopy(part) {
     told.textContent = await copyText(code);
     setTimeout(() => (told.textContent = ""), TOLD_MS);
   });
-  return (/** @type {Texts} */ texts, /** @type {Record<string, any>} */ options) => {
-    draw = () => (code.textContent = KINDS[choice.value]?.(texts, options) ?? "");
+  return (/** @type {Texts} */ texts, /** @type {Record<string, any>} */ options, /** @type {boolean} */ withToken) => {
+    draw = () => (code.textContent = KINDS[choice.value]?.(texts, options, withToken) ?? "");
     draw();
   };
 }

@@ -17,20 +17,35 @@ export const WINDOW = 1_000;
 /** The server's root, also below a path of a proxy: this file is in its folder static. */
 export const ROOT = new URL("../", import.meta.url);
 
-/** The streams that a live query can be opened on. @returns {Promise<Stream[]>} */
-export async function liveStreams() {
-  const answer = await fetch(new URL("streams", ROOT));
-  if (!answer.ok) return [];
-  const { streams } = await answer.json();
-  return streams.filter((/** @type {Stream} */ { modes, collection }) => collection && modes.includes("live"));
+/** @typedef {import("./login.js").Login} Login */
+
+/**
+ * The streams that a live query can be opened on; null if the server does not say.
+ * @param {Login} login
+ * @returns {Promise<Stream[] | null>}
+ */
+export async function listStreams(login) {
+  try {
+    const answer = await login.fetch(new URL("streams", ROOT));
+    login.look(answer);
+    if (answer.status === 404) return []; // a server without live queries
+    if (!answer.ok) return null;
+    const { streams } = await answer.json();
+    return streams
+      .filter((/** @type {Stream} */ { modes, collection }) => collection && modes.includes("live"))
+      .map((/** @type {Stream} */ stream) => ({ ...stream, name: stream.name || "default" }));
+  } catch {
+    return null;
+  }
 }
 
 /**
  * The parameters of a text, or the problem with it, as the server puts it.
  * @param {Texts} texts
+ * @param {Login} login
  * @returns {Promise<{ options: Record<string, any> } | { refusal: string }>}
  */
-export async function read({ stream, filter, sort, fields }) {
+export async function read({ stream, filter, sort, fields }, login) {
   try {
     const options = {
       filter: filter ? JSON.parse(filter) : undefined,
@@ -40,14 +55,14 @@ export async function read({ stream, filter, sort, fields }) {
     };
     return { options };
   } catch (error) {
-    return { refusal: await refusal(parametersOf({ stream, filter, sort, fields }), String(error)) };
+    return { refusal: await refusal(parametersOf({ stream, filter, sort, fields }), String(error), login) };
   }
 }
 
-/** @param {URL} url @param {string} otherwise */
-async function refusal(url, otherwise) {
+/** @param {URL} url @param {string} otherwise @param {Login} login */
+async function refusal(url, otherwise, login) {
   try {
-    const answer = await fetch(url);
+    const answer = await login.fetch(url);
     const { detail } = await answer.json();
     return detail ?? otherwise;
   } catch {
@@ -69,6 +84,7 @@ export function parametersOf({ stream, filter, sort, fields }, mode) {
 export class QueryForm {
   #form;
   #refusal;
+  #chosen = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -81,14 +97,8 @@ export class QueryForm {
     this.#form = form;
     this.#refusal = /** @type {HTMLElement} */ (form.querySelector("[role=alert]"));
     const asked = new URLSearchParams(location.search);
-    const names = streams.map(({ name }) => name);
-    const first = asked.get("stream") ?? names[0] ?? "";
-    const options = [...new Set([...names, first])].map((name) => new Option(name, name));
-    /** @type {HTMLSelectElement} */ (this.#field("stream")).replaceChildren(...options);
-    this.#field("stream").value = first;
-    // A server that lets a client sort on few fields need not let it sort on _id.
-    const isFree = streams.find(({ name }) => name === first)?.fields === null;
-    this.#field("sort").value = asked.get("sort") ?? (isFree ? NEWEST : "");
+    this.list(streams, asked.get("stream") ?? "");
+    if (asked.has("sort")) this.#field("sort").value = asked.get("sort") ?? "";
     for (const name of /** @type {const} */ (["filter", "fields"])) this.#field(name).value = asked.get(name) ?? "";
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -97,6 +107,28 @@ export class QueryForm {
     form.addEventListener("input", ({ target }) => {
       this.#later(onChange, target === this.#field("stream") ? 0 : TYPING_MS);
     });
+  }
+
+  /**
+   * Offer these streams; without any, a name can be typed.
+   * @param {readonly Stream[]} streams @param {string} [name] the one to choose
+   */
+  list(streams, name = this.texts.stream) {
+    const names = streams.map((stream) => stream.name);
+    const first = name || (names[0] ?? "");
+    const field = this.#field("stream");
+    const { id } = field;
+    const choice = Object.assign(document.createElement(names.length ? "select" : "input"), { id, name: "stream" });
+    if (choice instanceof HTMLSelectElement) {
+      choice.replaceChildren(...[...new Set([...names, first])].map((one) => new Option(one, one)));
+    } else Object.assign(choice, { spellcheck: false, autocapitalize: "none", placeholder: "its name" });
+    choice.value = first;
+    field.replaceWith(choice);
+    if (first === this.#chosen) return;
+    this.#chosen = first;
+    // A server that lets a client sort on few fields need not let it sort on _id.
+    const isFree = streams.find((stream) => stream.name === first)?.fields === null;
+    this.#field("sort").value = isFree ? NEWEST : "";
   }
 
   /** @returns {Texts} */

@@ -8,7 +8,7 @@ import { Brook } from "./brook.js";
 import { setUpCopy } from "./explorer-copy.js";
 import { DocumentPanel } from "./explorer-document.js";
 import { ChangeLog } from "./explorer-log.js";
-import { QueryForm, ROOT, WINDOW, read } from "./explorer-query.js";
+import { QueryForm, ROOT, WINDOW, listStreams, read } from "./explorer-query.js";
 import { Rate } from "./explorer-rate.js";
 import { MOST_ROWS, Rows } from "./explorer-rows.js";
 import { Table } from "./explorer-table.js";
@@ -36,7 +36,8 @@ const STATES = {
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 export class Explorer {
-  #brook = new Brook(ROOT);
+  #login;
+  #brook;
   #rows = new Rows();
   #table = new Table($("documents-frame"), (key) => this.#open(key));
   #log = new ChangeLog($("changes"), (key) => this.#open(key));
@@ -60,8 +61,13 @@ export class Explorer {
   #isDrawing = false;
   #drawn = 0;
 
-  /** @param {readonly import("./explorer-query.js").Stream[]} streams */
-  constructor(streams) {
+  /** @param {readonly import("./explorer-query.js").Stream[]} streams @param {import("./login.js").Login} login */
+  constructor(streams, login) {
+    const { token, fetch, isOffered } = (this.#login = login);
+    // Tabs with tokens of their own must not see each other's documents.
+    this.#brook = new Brook(ROOT, { token, fetch, share: !isOffered });
+    login.addEventListener("login", () => this.#renew());
+    if (isOffered && !streams.length) login.ask("");
     this.#form = new QueryForm(/** @type {any} */ ($("query")), streams, () => this.#ask());
     this.#brook.addEventListener("statechange", () => this.#showState());
     $("documents-pause").addEventListener("click", () => this.#pause(!this.#isPaused));
@@ -78,14 +84,22 @@ export class Explorer {
   /** Open the query as it is written. The one that is shown stays until the new one is there. */
   async #ask() {
     const texts = this.#form.texts;
+    if (!texts.stream) return;
     this.#coming.abort();
     const coming = (this.#coming = new AbortController());
-    const answer = await read(texts);
+    const answer = await read(texts, this.#login);
     if (coming.signal.aborted) return;
     if ("refusal" in answer) return this.#form.refuse(answer.refusal);
     history.replaceState(null, "", this.#form.link);
-    this.#showCode(texts, answer.options);
+    this.#showCode(texts, answer.options, this.#login.isOffered);
     this.#follow(this.#brook.live(texts.stream, answer.options), coming, Boolean(answer.options.sort));
+  }
+
+  /** Another token may open other streams, and the same ones further. */
+  async #renew() {
+    this.#form.list((await listStreams(this.#login)) ?? []);
+    this.#brook.reconnect();
+    this.#ask();
   }
 
   /** @param {import("./brook.js").Live} live @param {AbortController} coming @param {boolean} isWindow */

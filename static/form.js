@@ -20,12 +20,17 @@ export function streamOf(query) {
   return url;
 }
 
-/** Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. */
-export function setUp(connect) {
+/**
+ * Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. `takesToken` says whether
+ * the command needs one.
+ */
+export function setUp(connect, takesToken) {
   const form = $("wishes");
   const asked = new URLSearchParams(location.search);
   for (const name of NAMES) form.elements[name].value = asked.get(name) ?? "";
+  const show = (wishes) => showAsCode(wishes, takesToken());
   show(asked);
+  $("choose").addEventListener("toggle", () => show(wishesOf(form)));
   sum(asked);
 
   form.addEventListener("input", () => show(wishesOf(form)));
@@ -68,8 +73,8 @@ function wishesOf(form) {
 }
 
 /** Show the command and the link for the current values of the form. */
-function show(wishes) {
-  $("command").textContent = commandFor(streamOf(wishes));
+function showAsCode(wishes, withToken) {
+  $("command").textContent = commandFor(streamOf(wishes), withToken);
   $("link").href = linkOf(wishes);
 }
 

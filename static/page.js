@@ -2,24 +2,30 @@
  * The page: the documents of a collection, or the bare events of a stream.
  *
  * `?view=documents` and `?view=events` choose. Without them, an address with parameters of a stream means events;
- * so does a server without live queries, such as the demo.
+ * so does a server without live queries, such as the demo. Where the server refuses to list its streams, their names can
+ * be typed.
  */
 
-import { liveStreams } from "./explorer-query.js";
+import { listStreams } from "./explorer-query.js";
+import { Login } from "./login.js";
 
 const asked = new URLSearchParams(location.search);
 const view = asked.get("view") ?? (asked.size ? "events" : "");
 
-// The events need no list of the streams, and must not wait for one.
-const streams = view === "events" ? [] : await liveStreams().catch(() => []);
+const login = new Login();
 
-const isEvents = view === "events" || !streams.length;
+// The events need no list of the streams, and must not wait for one.
+const streams = view === "events" ? [] : await listStreams(login);
+
+// A list that is empty for now may be longer with a token.
+const isEvents = view === "events" || (!streams?.length && streams !== null && !login.isOffered);
 const shown = isEvents ? "events" : "documents";
 document.documentElement.dataset.view = shown;
 document.querySelector(`nav a[href="?view=${shown}"]`).ariaCurrent = "page";
 if (isEvents) {
-  await import("./events.js");
+  const { follow } = await import("./events.js");
+  follow(login);
 } else {
   const { Explorer } = await import("./explorer.js");
-  new Explorer(streams);
+  new Explorer(streams ?? [], login);
 }
