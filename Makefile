@@ -57,6 +57,8 @@ check: $(VENV)/.dev  ## Lint, format and types
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy examples/login/app.py
+	mypy examples/sessions/app.py
 	tests/node_modules/.bin/tsc --project tests/client
 	tests/node_modules/.bin/tsc --project tests/page
 
