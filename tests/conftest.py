@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         if "sandbox" in names or "nodes" in names:
             item.add_marker(pytest.mark.mongod)
-        if "chromium" in names:
+        if "chromium" in names or "firefox" in names:
             item.add_marker(pytest.mark.browser)
 
 

@@ -119,6 +119,7 @@ def test_own_write_stays_grey_until_the_list_shows_it_also_over_a_restart(page, 
     page.open(backend)
     add(page, "first")
     wait_until_shown(page, OPEN, "first")
+    wait_until_shown(page, PENDING)
     page.run("window.notReloaded = true")
     brook.kill()
     page.wait("document.querySelector('#state').textContent === 'reconnecting'")
