@@ -26,9 +26,9 @@ FENCE = re.compile(r"^```(\w+) .*$", re.MULTILINE)
 
 
 def pages() -> list[Path]:
-    """The pages of the docs, those of the project's folder first."""
+    """The pages of the docs and the examples, those of the project's folder first."""
     own = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-    return [*own, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*own, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 
 
 def linked(page: Path) -> Iterable[Path]:
