@@ -36,7 +36,7 @@ from brook.settings import Settings
 from brook.source import Source
 from brook.stop_request import StopRequest, stop_event
 from brook.streams import SingleStream, Streams
-from handlers import application, listening
+from handlers import application, certificate, listening
 from handlers.acceptor import Acceptor
 from handlers.descriptors import Descriptors, allow_many
 from handlers.fetch import Fetcher
@@ -295,6 +295,7 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
     with contextlib.ExitStack() as stack:
         try:
             settings = listening.choose_port(settings)
+            passed_on = certificate.check(settings)
             uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
@@ -311,6 +312,7 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
                 siblings(number),
                 babbling=mode == "sandbox" and number == 0,
             ),
+            passed_on,
         )
     _exit(code)
 

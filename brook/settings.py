@@ -31,6 +31,8 @@ class Settings:
 
     host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = _setting(3333, "Port to listen on; 0 picks a free one.", min=0, max=65535)
+    tls_cert: str = _setting("", "PEM file with the certificate for https; read again on SIGHUP.")
+    tls_key: str = _setting("", "PEM file with the key of --tls-cert.")
     database: str = _setting("babblingBrook", "Database to watch.")
     collection: tuple[str, ...] = _setting(
         ("creatures",), "Collection to watch; repeatable; * for all collections of the database."
@@ -158,6 +160,9 @@ class Settings:
             _check(field.name, getattr(self, field.name), field.metadata)
         if not self.host:
             raise SettingsError("--host takes an address; 0.0.0.0 stands for all interfaces")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            missing = "--tls-key" if self.tls_cert else "--tls-cert"
+            raise SettingsError(f"--tls-cert and --tls-key go together: {missing} is missing")
         if not _is_database(self.database):
             raise SettingsError(f"--database {self.database!r} is not a database name")
         if not self.collection or not all(map(_is_collection, self.collection)):

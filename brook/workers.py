@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -26,15 +26,16 @@ Work = Callable[[int], int]
 """The work of one process: takes the number of the worker and returns its exit code."""
 
 
-def run(count: int, work: Work) -> int:
+def run(count: int, work: Work, passed_on: Sequence[signal.Signals] = ()) -> int:
     """Run the work in `count` processes and return their common exit code.
 
     A worker that is killed or fails is restarted; a worker that cannot start (exit code 1) ends all of them.
-    SIGTERM and SIGINT are passed on as SIGTERM. Call this before the process has threads or an event loop.
+    SIGTERM and SIGINT are passed on as SIGTERM, and the signals of `passed_on` as they are. Call this before
+    the process has threads or an event loop.
     """
     if count == 1:
         return work(0)
-    return _Supervisor(count, work).run()
+    return _Supervisor(count, work, passed_on).run()
 
 
 def end_with_parent(signal_number: signal.Signals) -> None:
@@ -44,15 +45,19 @@ def end_with_parent(signal_number: signal.Signals) -> None:
 
 
 class _Supervisor:
-    def __init__(self, count: int, work: Work) -> None:
+    def __init__(self, count: int, work: Work, passed_on: Sequence[signal.Signals]) -> None:
         self._work = work
         self._count = count
+        self._passed_on = passed_on
+        self._held = (*_STOPPING, *passed_on)
         self._workers: dict[int, int] = {}
         self._stopping = False
 
     def run(self) -> int:
         for signal_number in _STOPPING:
             signal.signal(signal_number, self._stop)
+        for signal_number in self._passed_on:
+            signal.signal(signal_number, self._pass_on)
         for number in range(self._count):
             self._start(number)
         code = 0
@@ -78,20 +83,23 @@ class _Supervisor:
     def _start(self, number: int) -> None:
         # A signal that arrives now would miss the new worker: the list does not contain it yet, or it still
         # has the handler of its parent.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
         if not self._stopping:
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
                 self._child(number, parent)
             self._workers[pid] = number
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
 
     def _child(self, number: int, parent: int) -> NoReturn:
         """Run the work and exit. Returning would close the resources of the parent."""
         for signal_number in _STOPPING:
             signal.signal(signal_number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        for signal_number in self._passed_on:
+            # The work installs its own handler later. The default one would end the worker before.
+            signal.signal(signal_number, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
         # A worker without a parent would keep the port, and nothing would restart it.
         end_with_parent(signal.SIGTERM)
         if os.getppid() != parent:  # the parent has already ended
@@ -107,7 +115,17 @@ class _Supervisor:
 
     def _stop(self, signal_number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._stopping = True
+        self._send(signal.SIGTERM)
+
+    def _pass_on(self, signal_number: int, frame: FrameType | None) -> None:
+        self._send(signal_number)
+
+    def _send(self, signal_number: int) -> None:
         for pid in self._workers:
             # The worker may have just ended. An exception here would leave the other workers running.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal_number)
+
+
+def _ignore(signal_number: int, frame: FrameType | None) -> None:
+    pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,9 +13,10 @@ from typing import Any
 
 import tornado.web
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, SSLIOStream
 
 from handlers import first_request
+from handlers.certificate import Certificate
 from handlers.descriptors import Descriptors
 from handlers.limits import Limits
 
@@ -42,7 +44,8 @@ class Requests(HTTPServer):
 
     def serve(self, connection: socket.socket, address: Any, left: Callable[[], None]) -> None:
         """Answer the requests of a connection. Calls `left` when it is closed, or has become a stream."""
-        stream = IOStream(connection, self.max_buffer_size, self.read_chunk_size)
+        kind = SSLIOStream if isinstance(connection, ssl.SSLSocket) else IOStream
+        stream = kind(connection, self.max_buffer_size, self.read_chunk_size)
         self._since[stream] = time.monotonic()
         self._left[stream] = left
         self.handle_stream(stream, address)
@@ -73,12 +76,14 @@ class Acceptor:
         descriptors: Descriptors,
         limits: Limits,
         head_max_bytes: int,
+        certificate: Certificate | None = None,
     ) -> None:
         self._sockets = sockets
         self._app = app
         self._requests = requests
         self._descriptors = descriptors
         self._limits = limits
+        self._certificate = certificate
         self._head_max_bytes = min(head_max_bytes, first_request.MAX_BYTES)
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
@@ -145,10 +150,23 @@ class Acceptor:
         place = self._limits.accept(address[0])
         if place is None:
             connection.close()
+        elif self._certificate is not None:
+            self._serve_encrypted(self._certificate, connection, address, place)
         elif first_request.served(connection, address, self._app, self._head_max_bytes):
             self._limits.leave(place)
         else:
             self._requests.serve(connection, address, partial(self._limits.leave, place))
+
+    def _serve_encrypted(
+        self, certificate: Certificate, connection: socket.socket, address: Any, place: str
+    ) -> None:
+        try:
+            encrypted = certificate.wrap(connection)
+        except OSError:
+            connection.close()
+            self._limits.leave(place)
+        else:
+            self._requests.serve(encrypted, address, partial(self._limits.leave, place))
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,9 @@ from handlers.watcher import Watcher
 
 # SO_LINGER for no time at all (socket(7)).
 _RESET = struct.pack("ii", 1, 0)
+
+# The socket takes nothing now: without TLS, and with it.
+_FULL = (BlockingIOError, ssl.SSLWantWriteError)
 
 
 class StreamConnection:
@@ -48,7 +52,7 @@ class StreamConnection:
         self._gone = gone
         # The client of an event stream has nothing more to send: anything from it, or its end, ends the
         # stream.
-        self._watcher.add(self._number, self.close)
+        self._watcher.add(self._number, self._arrived)
 
     def send(self, data: Buffer) -> Buffer | None:
         """Write as much as the socket takes. Returns None if it took everything.
@@ -61,7 +65,7 @@ class StreamConnection:
             self._head = b""
         try:
             sent = self.socket.send(data)
-        except BlockingIOError:
+        except _FULL:
             sent = 0
         except OSError:
             self.close()
@@ -94,11 +98,14 @@ class StreamConnection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
 
+    def _arrived(self) -> None:
+        self.close()
+
     def _send_on(self) -> None:
         assert self._unsent is not None
         try:
             sent = self.socket.send(self._unsent)
-        except BlockingIOError:
+        except _FULL:
             return
         except OSError:
             self.close()
@@ -128,7 +135,8 @@ def take_over(detached: IOStream | socket.socket) -> socket.socket:
     detached.io_loop.remove_handler(connection)
     if said_more.done():
         # Tornado has read more from the client already. The stream ends as if that came now.
-        connection.shutdown(socket.SHUT_RD)
+        # Not the method of a TLS socket: that would go on without encryption.
+        socket.socket.shutdown(connection, socket.SHUT_RD)
     return connection
 
 

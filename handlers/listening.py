@@ -15,6 +15,7 @@ import tornado.web
 from brook.errors import OperatorError
 from brook.settings import Settings
 from handlers.acceptor import Acceptor, Requests
+from handlers.certificate import Certificate
 from handlers.descriptors import Descriptors
 from handlers.limits import Limits
 
@@ -46,16 +47,28 @@ def listen(
     descriptors: Descriptors,
     limits: Limits | None = None,
 ) -> Acceptor:
-    """Accept clients for an application. Raises OperatorError if the port is not available."""
+    """Accept clients for an application. Raises OperatorError if the port is not available, or the
+    certificate not usable.
+    """
     logging.getLogger("tornado.general").addFilter(_without_values)
+    certificate = Certificate.of(settings)
+    if certificate is not None:
+        certificate.renew_on_signal()
     sockets = bind(settings, reuse_port=settings.processes > 1)
     requests = Requests(app, **bounds(settings))
     acceptor = Acceptor(
-        sockets, app, requests, descriptors, limits or Limits(settings), settings.header_max_bytes
+        sockets,
+        app,
+        requests,
+        descriptors,
+        limits or Limits(settings),
+        settings.header_max_bytes,
+        certificate,
     )
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = sockets[0].getsockname()[1]
-    log.info("listening at http://%(host)s:%(port)d", {"host": name, "port": port})
+    scheme = "http" if certificate is None else "https"
+    log.info("listening at %(scheme)s://%(host)s:%(port)d", {"scheme": scheme, "host": name, "port": port})
     return acceptor
 
 

@@ -37,6 +37,7 @@ from handlers.framing import Framings
 from handlers.head import STREAM_HEADERS, Heads
 from handlers.limits import Limits
 from handlers.subjects import Subjects
+from handlers.tls_connection import stream_connection
 from handlers.watcher import Watcher
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
@@ -231,7 +232,7 @@ class StreamHandler(ProblemHandler):
         headers = self.request.headers
         framing = self._framings.choose(self.request.version, headers.get("Accept-Encoding", ""))
         head = self._heads.head(framing, headers.get("Origin"))
-        return StreamConnection(take_over(self.detach()), head, framing, self._watcher)
+        return stream_connection(take_over(self.detach()), head, framing, self._watcher)
 
 
 def _gone(

@@ -30,7 +30,7 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
             multiple=many,
             type=str if many else type(field.default),
             default=field.default,
-            show_default=True,
+            show_default=field.default != "",
             show_envvar=True,
             help=field.metadata["help"],
         )(command)

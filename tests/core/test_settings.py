@@ -255,6 +255,10 @@ def test_every_setting_can_come_from_the_environment(field, monkeypatch):
             chosen = {"compression": "off", "log_format": "json"}
             value = chosen.get(field.name, "other")
     monkeypatch.setenv(environment_name(field.name), value)
+    if field.name.startswith("tls_"):
+        # Each needs the other one.
+        for name in {"tls_cert", "tls_key"} - {field.name}:
+            monkeypatch.setenv(environment_name(name), value)
     found = getattr(settings_of(), field.name)
     assert found != field.default
     assert (" ".join(found) if isinstance(found, tuple) else str(found)) == value

@@ -23,6 +23,7 @@ class ServerProcess:
     ) -> None:
         self.arguments = arguments
         self.port = port
+        self.scheme = "http"
         self.log: list[str] = []
         self._env = env
         self._prefix = ["prlimit", f"--nofile={files}"] if files else []
@@ -31,7 +32,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -47,8 +48,8 @@ class ServerProcess:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._env
         )
         threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True).start()
-        match = self.wait_for(r"listening at http://\S+:(\d+)")
-        self.port = int(match[1])
+        match = self.wait_for(r"listening at (https?)://\S+:(\d+)")
+        self.scheme, self.port = match[1], int(match[2])
         return self
 
     def wait_for(self, pattern: str, seconds: float = START_SECONDS) -> re.Match[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,10 +73,12 @@ class RawClient:
         http: str = "1.1",
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = port
         self.more_headers = headers or {}
         self.body = body
+        self.tls = tls
         self.path = path
         self.last_id = last_id
         self.http = http
@@ -92,7 +95,9 @@ class RawClient:
 
     async def connect(self) -> Self:
         """Send the request and read the response's head."""
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
+        self.reader, self.writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=2**24, ssl=self.tls
+        )
         self._connected = True
         method = "POST" if self.body else "GET"
         lines = [f"{method} {self.path} HTTP/{self.http}", "Host: 127.0.0.1"]
