@@ -95,4 +95,7 @@ def _unreachable(error: ServerSelectionTimeoutError, topology: Any) -> str:
         )
     hosts = ", ".join(f"{host}:{port}" for host, port in servers)
     why = str(error).partition(",")[0].partition(" (configured timeouts")[0][:200]
-    return f"cannot reach MongoDB at {hosts}: check that it runs and that the URI is right ({why})"
+    # MongoDB's whole answer to a client without TLS, or without a certificate that it wants.
+    tls = "; if it wants TLS, add tls=true and tlsCAFile= to the URI, and tlsCertificateKeyFile= for a client"
+    remedy = f"{tls} certificate" if why.endswith("connection closed") else ""
+    return f"cannot reach MongoDB at {hosts}: check that it runs and that the URI is right ({why}){remedy}"
