@@ -53,7 +53,7 @@ test-lowest:  ## Run the server's tests with the lowest versions that setup.py a
 	.venv-lowest/bin/python -m locks.installed
 	.venv-lowest/bin/python -m pytest $(LOWEST_TESTS)
 
-check: $(VENV)/.dev  ## Lint, format and types
+check: $(VENV)/.dev  ## Lint, format, types and known vulnerabilities
 	ruff check .
 	ruff format --check .
 	mypy
@@ -61,6 +61,7 @@ check: $(VENV)/.dev  ## Lint, format and types
 	mypy examples/sessions/app.py
 	tests/node_modules/.bin/tsc --project tests/client
 	tests/node_modules/.bin/tsc --project tests/page
+	$(PYTHON) -m locks.audit
 
 chaos: $(VENV)/.dev  ## Hurt three mongods and two servers, check what clients were sent: MINUTES=20 SEED=7
 	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))

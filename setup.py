@@ -65,7 +65,7 @@ setup(
     extras_require={
         "sandbox": SANDBOX,
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.15", "ruff>=0.12"],
+        "dev": [*TEST, "mypy>=1.15", "pip-audit>=2.9", "ruff>=0.12"],
     },
     entry_points={"console_scripts": ["babbling-brook=server:main"]},
     classifiers=[
