@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from tests.chaos import guard
 from tests.chaos.keys import Keys
 from tests.chaos.queries import ChangesQuery, LiveQuery
 from tests.chaos.records import ChangesRecord, Gap, LiveRecord
@@ -35,10 +36,18 @@ class Client(ABC):
 
     record: ChangesRecord | LiveRecord
 
-    def __init__(self, ports: list[int], path: str, kind: tuple[str, str], turn: int, keys: Keys) -> None:
+    def __init__(
+        self,
+        query: ChangesQuery | LiveQuery,
+        ports: list[int],
+        kind: tuple[str, str],
+        turn: int,
+        keys: Keys,
+    ) -> None:
         self.keys = keys
         self.ports = ports
-        self.path = path
+        self.path = query.path
+        self.token = "" if query.claims is None else guard.token(query.claims)
         self.last_id = ""
         self.position = 0
         """The cluster time of the last id."""
@@ -97,7 +106,7 @@ class Client(ABC):
     async def _connect(self) -> None:
         self._turn += 1
         port = self.ports[self._turn % len(self.ports)]
-        connection = Connection(self, self.path, *self._kind, self.last_id)
+        connection = Connection(self, self.path, *self._kind, self.last_id, self.token)
         self._connection = connection
         try:
             await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", port)
@@ -155,7 +164,7 @@ class ChangesClient(Client):
     """Records each change."""
 
     def __init__(self, query: ChangesQuery, *arguments: Any) -> None:
-        super().__init__(arguments[0], query.path, *arguments[1:])
+        super().__init__(query, *arguments)
         self.query = query
         self.record = ChangesRecord()
 
@@ -188,7 +197,7 @@ class LiveClient(Client):
     """Holds the result set as docs/protocol.md tells a page to, and records a digest of each state."""
 
     def __init__(self, query: LiveQuery, *arguments: Any) -> None:
-        super().__init__(arguments[0], query.path, *arguments[1:])
+        super().__init__(query, *arguments)
         self.query = query
         self.record = LiveRecord()
         self.held: dict[int, int] = {}

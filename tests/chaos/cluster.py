@@ -19,6 +19,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from sources.sandbox import Node
+from tests.chaos import guard
 from tests.chaos.links import Network
 from tests.support.processes import ServerProcess
 
@@ -184,7 +185,8 @@ class Cluster:
         await asyncio.to_thread(self._initiate)
         await self.healthy()
         for number in range(SERVERS):
-            instance = Instance(f"server{number}", self.uri, FORGETFUL if number == 0 else ())
+            options = ("--config", str(guard.write(self.folder)), *(FORGETFUL if number == 0 else ()))
+            instance = Instance(f"server{number}", self.uri, options)
             self.instances.append(instance)
             await asyncio.to_thread(instance.start)
             self.gates.append((await self.network.gate(instance.name, instance.process.port)).port)

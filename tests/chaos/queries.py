@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -45,6 +45,8 @@ class ChangesQuery:
     path: str
     envelope: bool = False
     accepts: Callable[[Operation], bool] = anything
+    claims: Mapping[str, Any] | None = None
+    """Those of its token; without one it is let in to what is public."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class LiveQuery:
     counts: bool = False
     paced: bool = False
     """With `every`, the id may be ahead of the documents by that time."""
+    claims: Mapping[str, Any] | None = None
 
     def digest(self, stamps: Iterable[int]) -> int:
         """Of the documents that a client holds, in its order."""
@@ -102,30 +105,37 @@ def ordered(stamps: Iterable[int]) -> int:
     return total
 
 
-def _url(**parameters: Any) -> str:
+def _url(_stream: str = "creatures", **parameters: Any) -> str:
     texts = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()
     }
     query = "&".join(f"{name}={quote(text)}" for name, text in texts.items())
-    return "/stream/creatures" + ("?" + query if query else "")
+    return f"/stream/{_stream}" + ("?" + query if query else "")
 
 
 def _everything(_: int, __: int) -> bool:
     return True
 
 
+def _of_first_writer(_: int, writer: int) -> bool:
+    return writer == 1
+
+
 def _in_group_one(stamp: int, _: int) -> bool:
     return group(stamp) == 1
 
 
+# The stream `mine` of the servers' configuration: the documents of the writer that the token names.
 CHANGES = (
     ChangesQuery("plain", _url()),
     ChangesQuery("envelope", _url(format="envelope"), envelope=True),
     ChangesQuery("filtered", _url(filter={"w": 2}), accepts=by_second_writer),
+    ChangesQuery("by a rule", _url("mine"), accepts=by_second_writer, claims={"w": 2}),
 )
 LIVE = (
     LiveQuery("live", _url(mode="live"), {}, _everything),
     LiveQuery("live, filtered", _url(mode="live", filter={"g": 1}), {"g": 1}, _in_group_one),
+    LiveQuery("live, by a rule", _url("mine", mode="live"), {"w": 1}, _of_first_writer, claims={"w": 1}),
     LiveQuery("live, at intervals", _url(mode="live", every="500"), {}, _everything, paced=True),
     LiveQuery("window", _url(mode="live", sort={"n": -1}, limit=str(WINDOW)), {}, _everything, window=True),
     LiveQuery("count", _url(mode="count", filter={"w": {"$in": [1, 3]}}), {"w": {"$in": [1, 3]}},

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.chaos.queries import CHANGES, LIVE
 from tests.chaos.run import Outcome
 from tests.chaos.schedule import KINDS
 
@@ -17,9 +18,8 @@ def lines(outcome: Outcome) -> Iterator[str]:
         ("seed", str(outcome.plan.seed)),
         ("length", f"{outcome.seconds / 60:.0f} min"),
         ("faults", outcome.faults.total()),
-        ("clients of changes", sum(outcome.clients[name] for name in ("plain", "envelope", "filtered"))),
-        ("clients of live queries", outcome.clients.total() - sum(
-            outcome.clients[name] for name in ("plain", "envelope", "filtered"))),
+        ("clients of changes", sum(outcome.clients[query.name] for query in CHANGES)),
+        ("clients of live queries", sum(outcome.clients[query.name] for query in LIVE)),
         ("connections", outcome.connects),
         ("operations that a majority had", outcome.operations),
         ("acknowledged to the writers", outcome.acknowledged),

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos import keys
 from tests.chaos.faults import Faults
+from tests.chaos.queries import CHANGES, LIVE
 from tests.chaos.run import Plan, run
 from tests.chaos.schedule import CLIENTS, KINDS, MONGO, SERVERS, Fault, deck, schedule
 
@@ -21,12 +22,12 @@ FEW = {
 
 @pytest.mark.mongod
 def test_clients_of_every_kind_see_each_write_once_through_faults_of_every_lane():
-    outcome = asyncio.run(run(Plan(seed=1, seconds=50, clients=22, writers=3, faults=FEW)))
+    outcome = asyncio.run(run(Plan(seed=1, seconds=50, clients=28, writers=3, faults=FEW)))
     assert outcome.passes, (outcome.complaints, outcome.changes, outcome.live)
     assert outcome.faults.total() == 5
     assert outcome.deliveries > 1000
     assert outcome.changes.resets == 0
-    assert len(outcome.clients) == 8
+    assert len(outcome.clients) == len(CHANGES) + len(LIVE)
 
 
 @pytest.mark.parametrize("lane", [MONGO, SERVERS, CLIENTS])

@@ -12,7 +12,7 @@ from tests.chaos.queries import CHANGES, LIVE, MASK, ChangesQuery, LiveQuery, mi
 from tests.chaos.records import ChangesRecord, Gap, LiveRecord
 from tests.chaos.truth import DELETE, INSERT, UPDATE, LostLog, Operation, Truth, cluster_time
 
-PLAIN, ENVELOPE, FILTERED = CHANGES
+PLAIN, ENVELOPE, *_ = CHANGES
 START = cluster_time(100, 1)
 
 

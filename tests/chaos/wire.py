@@ -26,11 +26,14 @@ class Reader(Protocol):
 class Connection(asyncio.Protocol):
     """Asks for a path, and hands each block to its reader."""
 
-    def __init__(self, reader: Reader, path: str, http: str, coding: str, last_id: str) -> None:
+    def __init__(
+        self, reader: Reader, path: str, http: str, coding: str, last_id: str, token: str = ""
+    ) -> None:
         self._reader = reader
         last = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+        bearer = f"Authorization: Bearer {token}\r\n" if token else ""
         self._request = (
-            f"GET {path} HTTP/{http}\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n{last}\r\n"
+            f"GET {path} HTTP/{http}\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n{bearer}{last}\r\n"
         ).encode()
         self._transport: asyncio.Transport | None = None
         self._in_head = True
