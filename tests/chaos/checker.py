@@ -61,8 +61,10 @@ class Verdict:
 
 
 def is_explained(gap: Gap, lost_logs: Sequence[LostLog]) -> bool:
-    """Whether the log had forgotten the client's position, as the gap says."""
-    return gap.reason == "history-lost" and any(gap.since < lost.oldest for lost in lost_logs)
+    """Whether the log had forgotten the client's position by then, as the gap says."""
+    return gap.reason == "history-lost" and any(
+        gap.since < lost.oldest and seconds_of(lost.oldest) <= gap.clock + 1 for lost in lost_logs
+    )
 
 
 class ChangesChecker:

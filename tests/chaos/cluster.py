@@ -128,10 +128,11 @@ class Instance:
 
 
 class Cluster:
-    """All of them, in a folder that is removed at the end."""
+    """All of them, in a folder that is removed at the end. The last node's disk is small if that is asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, small_disk: bool = False) -> None:
         self.folder = folder
+        self._small_disk = small_disk
         self.members: list[Member] = []
         self.instances: list[Instance] = []
         self.network = Network(self._processes)
@@ -174,7 +175,7 @@ class Cluster:
         for number in range(NODES):
             folder = self.folder / f"node{number}"
             folder.mkdir(parents=True)
-            if number == NODES - 1:
+            if self._small_disk and number == NODES - 1:
                 self._mount(folder)
             node = Node(folder, NODE_OPTIONS)
             node.port = free_port()

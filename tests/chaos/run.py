@@ -243,7 +243,7 @@ async def started(plan: Plan) -> AsyncIterator[Run]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="brook-chaos-"))
-        cluster = await stack.enter_async_context(Cluster(folder))
+        cluster = await stack.enter_async_context(Cluster(folder, small_disk=not plan.faults))
         run = Run(plan, cluster)
         stack.push_async_callback(_end, run)
         yield run

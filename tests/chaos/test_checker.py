@@ -148,6 +148,7 @@ def test_gap_passes_only_if_the_log_had_forgotten_the_position():
     assert check(with_gap()).unexplained_resets == 1
     assert check(with_gap(), ENVELOPE, LostLog(START)).unexplained_resets == 1
     assert check(with_gap("invalid-id"), ENVELOPE, lost).unexplained_resets == 1
+    assert check(with_gap(), ENVELOPE, LostLog(HISTORY.times[-1])).unexplained_resets == 1, "lost only later"
 
 
 def test_gap_excuses_nothing_that_was_written_after_the_reset():
@@ -201,7 +202,7 @@ def test_live_client_that_stopped_before_the_end_fails():
 
 def test_live_client_with_a_new_snapshot_for_no_reason_fails():
     record = followed(LIVE[0])
-    record.gaps.append(Gap(3, "history-lost", START, 0.0))
+    record.gaps.append(Gap(3, "history-lost", START, 200.0))
     assert check_live(States(LIVE[0], HISTORY), record).unexplained_resets == 1
     assert check_live(States(LIVE[0], HISTORY), record, [LostLog(START + 1)]).passes
 
