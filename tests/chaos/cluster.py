@@ -28,6 +28,7 @@ SERVERS = 2
 DEADLINE_SECONDS = 120
 """For what has to come, on a machine that is busy."""
 ELECTION_SECONDS = 30
+STUCK_SECONDS = 40
 OPLOG_MB = 24
 DISK_MB = 900
 """Of the node whose disk is filled: MongoDB's journal alone takes 300 MB."""
@@ -138,6 +139,8 @@ class Cluster:
         self.network = Network(self._processes)
         self.gates: list[int] = []
         """The ports of the servers' gates."""
+        self.restarted = 0
+        """The number of nodes that were stuck after a fault, and started again."""
         self.disk: Path | None = None
         """The folder of the last node, if that is a small disk of its own."""
 
@@ -209,6 +212,21 @@ class Cluster:
         with pymongo.MongoClient[Any](self.uri, serverSelectionTimeoutMS=30_000) as client:
             client.admin.command("appendOplogNote", 1, data={}, writeConcern={"w": "majority"})
 
+    def _restart_stuck(self) -> None:
+        """Restart the nodes that neither end nor follow, as an operator would."""
+        primary = self.primary()
+        if primary is None:
+            return
+        times = {each["name"]: each["optimeDate"] for each in primary.state().get("members", [])}
+        for member in self.members:
+            own = times.get(f"127.0.0.1:{member.gate}")
+            behind = own is None or (max(times.values()) - own).total_seconds() > 2
+            if member is not primary and (behind or member.has_ended):
+                member.node.stop(signal.SIGKILL)
+                member.node.start()
+                member.node.wait()
+                self.restarted += 1
+
     def primary(self) -> Member | None:
         """The node that all believe to be the primary; of two, the one of the later term."""
         found = [
@@ -230,8 +248,12 @@ class Cluster:
     async def healthy(self) -> Member:
         """Wait until all nodes follow one primary, and none is behind; the primary."""
         until = time.monotonic() + DEADLINE_SECONDS
+        restart_at = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < until:
             states = await asyncio.to_thread(lambda: [member.state() for member in self.members])
+            if time.monotonic() > restart_at:
+                restart_at = until
+                await asyncio.to_thread(self._restart_stuck)
             if all(states) and all(map(_is_well, states)):
                 roles = [state["myState"] for state in states]
                 if sorted(roles) == [1, 2, 2]:

@@ -180,6 +180,7 @@ class Faults:
         ballast = disk / "ballast"
         await asyncio.to_thread(_fill, ballast)
         ended = False
+        before = self._cluster.restarted
         with suppress(TimeoutError):
             async with asyncio.timeout(fault.seconds):
                 while not (ended := member.has_ended):
@@ -191,6 +192,7 @@ class Faults:
             await self._start(member)
         else:
             await self._cluster.healthy()
+        self.done["a node that a full disk had stopped was restarted"] += self._cluster.restarted - before
         return None
 
     async def _roll_over(self, fault: Fault) -> None:
