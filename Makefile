@@ -66,7 +66,7 @@ check: $(VENV)/.dev  ## Lint, format, types and known vulnerabilities
 chaos: $(VENV)/.dev  ## Hurt three mongods and two servers, check what clients were sent: MINUTES=20 SEED=7
 	$(PYTHON) -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
-soak: $(VENV)/.dev  ## Run a server under a fixed load for SOAK_MINUTES=60, and see that nothing grows
+soak: $(VENV)/.dev  ## Run a server under a fixed load for SOAK_MINUTES=60, and see whether anything grows
 	$(PYTHON) -m tests.soak --minutes $(or $(SOAK_MINUTES),60) $(if $(PLOT),--plot $(PLOT)) $(if $(CSV),--csv $(CSV))
 
 docs: .venv-docs/.installed  ## Build the docs as a site: build/site/index.html

@@ -38,6 +38,8 @@ class Faults:
         self._servers = asyncio.Lock()
         """Held while a server is hurt."""
         self.done: Counter[str] = Counter()
+        self.effects: Counter[str] = Counter()
+        """Events that some of the faults had as a consequence."""
         self.left_out: Counter[str] = Counter()
         self.lost_logs: list[LostLog] = []
         self.doomed: list[int] = []
@@ -187,12 +189,12 @@ class Faults:
                     await asyncio.sleep(0.05)
         ballast.unlink()
         if ended or member.has_ended:
-            self.done["a node ended for a full disk"] += 1
+            self.effects["a node ended for a full disk"] += 1
             await asyncio.to_thread(member.node.stop, signal.SIGKILL)
             await self._start(member)
         else:
             await self._cluster.healthy()
-        self.done["a node that a full disk had stopped was restarted"] += self._cluster.restarted - before
+        self.effects["a node that a full disk had stopped was restarted"] += self._cluster.restarted - before
         return None
 
     async def _roll_over(self, fault: Fault) -> None:

@@ -40,10 +40,12 @@ def lines(outcome: Outcome) -> Iterator[str]:
     yield ""
     yield "| fault | times |"
     yield "|---|---:|"
-    others = sorted(set(outcome.faults) - set(KINDS))
-    for kind in (*KINDS, *others):
+    for kind in KINDS:
         note = f" ({outcome.left_out[kind]:,} had no effect)" if outcome.left_out[kind] else ""
         yield f"| {kind} | {outcome.faults[kind]:,}{note} |"
+    for effect, count in outcome.effects.items():
+        if count:
+            yield f"| ({effect}) | {count:,} |"
 
 
 def renew(page: str, outcome: Outcome) -> None:

@@ -58,6 +58,7 @@ class Outcome:
     seconds: float = 0
     faults: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
     operations: int = 0
     acknowledged: int = 0
     rolled_back: int = 0
@@ -114,6 +115,7 @@ class Run:
         await self._disturb(began)
         end = await self._settle()
         outcome = Outcome(self._plan, time.monotonic() - began, self.faults.done, self.faults.left_out)
+        outcome.effects = self.faults.effects
         outcome.complaints += await self._compare_with_find()
         self.witness.stop()
         self._check(outcome, end)

@@ -51,7 +51,7 @@ async def soak(minutes: float, uri: str, server: ServerProcess) -> tuple[Recorde
 )
 @click.option("--plot", type=click.Path(dir_okay=False), help="An SVG of them.")
 def main(minutes: float, path: str | None, plot: str | None) -> None:
-    """Run one server under a fixed load, and see that nothing grows."""
+    """Run one server under a fixed load, and say whether anything grows."""
     with Sandbox() as sandbox:
         server = ServerProcess("--mongo", sandbox.uri, *OPTIONS)
         try:
