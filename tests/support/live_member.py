@@ -31,8 +31,10 @@ class LiveMember:
             ):
                 self.connects += 1
                 while True:
-                    self._apply(await client.next())
-                    self.last_id = client.parser.last_id
+                    event = await client.next()
+                    self._apply(event)
+                    # Not the last id that was parsed: it may be that of an event behind this one.
+                    self.last_id = event.id
             await asyncio.sleep(0.05)
 
     def _apply(self, event: Received) -> None:
