@@ -22,8 +22,10 @@ from brook.source import Source
 
 log = logging.getLogger(__name__)
 
-# A collection that cannot be read at a position is read again at a newer one, so often, after a pause.
-TRIES = 100
+# A collection that cannot be read at a position is read again at a newer one, after a pause. MongoDB refuses
+# positions before the collection was created, or got an index. Where nothing is written, the next position
+# comes with MongoDB's own note in the log, after 10 to 20 seconds.
+TRIES = 300
 PAUSE_SECONDS = 0.1
 
 # Time for which a complete snapshot serves further clients; its record has the changes since.
@@ -168,6 +170,7 @@ class OpenSet:
                 reader.failed(error)
 
     async def _read_patiently(self, snapshot: Snapshot) -> None:
+        told = False
         for _ in range(TRIES):
             at = self.present()
             if at is not None:
@@ -175,7 +178,9 @@ class OpenSet:
                     if await self._read_at(snapshot, at):
                         return
                 except SnapshotUnavailable as error:
-                    log.info("a collection is read again, at a newer time: %s", error)
+                    if not told:
+                        log.info("a collection is read again, at a newer time: %s", error)
+                    told = True
                 if snapshot.messages:
                     break  # some clients have a part of it, and have to begin anew
             await asyncio.sleep(PAUSE_SECONDS)

@@ -17,6 +17,7 @@ from bson import Timestamp
 from pymongo import WriteConcern
 
 from brook.changes import resume_token
+from sources.sandbox import Sandbox
 from tests.support.copies import Copy
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient, Received
@@ -228,6 +229,24 @@ def test_drop_brings_a_new_snapshot_with_the_reason_and_no_reset(server, creatur
             assert copy.ids() == [3]
 
     asyncio.run(scenario())
+
+
+def test_collection_that_was_made_just_now_is_waited_for(start_server):
+    """MongoDB refuses to read it at the log's last position, until it adds a note of its own to the log."""
+    with Sandbox(options=("--setParameter", "periodicNoopIntervalSecs=3")) as sandbox:
+        with pymongo.MongoClient[Any](sandbox.uri) as client:
+            client.new.create_collection("creatures")
+        server = start_server("--mongo", sandbox.uri, "--database", "new")
+
+        async def scenario() -> None:
+            client = await RawClient(server.port, "/stream?mode=live").connect()
+            with closing(client):
+                event = await client.next(seconds=40)
+                assert (event.event, json.loads(event.data)) == ("live", {"count": 0})
+
+        asyncio.run(scenario())
+        server.kill()
+    assert sum("is read again" in line for line in server.log) == 1
 
 
 def test_equal_queries_that_come_together_are_read_once(server, creatures):
