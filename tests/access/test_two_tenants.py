@@ -93,7 +93,9 @@ def test_neither_tenant_is_told_anything_of_the_other(start_guarded, notes, mint
         everyone = [member for owner in OWNERS for member in members[owner].values()]
         tasks = [asyncio.create_task(member.run(positions)) for member in everyone]
         try:
-            while shared.writes < 250 or any(member.connects < 3 for member in everyone):
+            # A client with a forged position in the future may wait for it.
+            honest = [member for member in everyone if not member.forges]
+            while shared.writes < 250 or any(member.connects < 3 for member in honest):
                 assert shared.writes < 5000, [member.connects for member in everyone]
                 await asyncio.to_thread(shared.write)
                 for owner in OWNERS:
@@ -144,7 +146,7 @@ def test_neither_tenant_is_told_anything_of_the_other(start_guarded, notes, mint
         for name, member in members.items():
             received = bytes(member.bytes).decode()
             assert [word for word in foreign if word in received] == [], name
-            if name not in ("count",):
+            if name != "count" and not member.forges:
                 assert any(word in received for word in own), name
 
     asyncio.run(scenario())

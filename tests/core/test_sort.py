@@ -18,7 +18,7 @@ ASCENDING = [
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", "1", '{"a":2}', '{"a":true}', '{"a":1.0}', '{"a":1,"a":1}', '{"$a":1}', '{"a..b":1}',
-     '{"":1}', "{" * 2000, '{"a":{"$meta":"textScore"}}'],
+     '{"":1}', '{"\\ud806":1}', "{" * 2000, '{"a":{"$meta":"textScore"}}'],
 )  # fmt: skip
 def test_order_that_is_none_is_refused(text):
     with pytest.raises(InvalidParameter, match="sort"):

@@ -290,8 +290,9 @@ def test_count_tells_only_the_number(server, creatures):
 
 
 def test_set_that_is_too_large_is_refused(sandbox, creatures, start_server):
-    server = start_server("--mongo", sandbox.uri, "--database", "live", "--snapshot-max-documents", "2")
+    # Before the server starts: a snapshot is as old as the log that the server has read.
     creatures.insert_many([{"_id": n} for n in range(3)])
+    server = start_server("--mongo", sandbox.uri, "--database", "live", "--snapshot-max-documents", "2")
 
     async def scenario() -> None:
         with closing(await RawClient(server.port, "/stream/creatures?mode=live").connect()) as client:

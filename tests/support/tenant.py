@@ -41,14 +41,14 @@ class Tenant:
             self._headers["Accept-Encoding"] = "gzip"
         self._body = body
         self._chance = chance
-        self._forges = forges
+        self.forges = forges
         self._snapshot: Held | None = None
 
     async def run(self, foreign: list[str]) -> None:
         """Follow until cancelled. A client that forges its position takes one of `foreign`."""
         while True:
             since = self.position
-            if self._forges and foreign and self._chance.random() < 0.5:
+            if self.forges and foreign and self._chance.random() < 0.5:
                 since = self._chance.choice(foreign)
             self._snapshot = None
             client = RawClient(
@@ -57,19 +57,19 @@ class Tenant:
             with suppress(OSError, EOFError), closing(client):
                 await client.connect()
                 # A position that is none is refused in the body of a bundle, and resets other streams.
-                assert client.status == 200 or (self._forges and self._body and client.status == 400)
+                assert client.status == 200 or (self.forges and self._body and client.status == 400)
                 self.connects += 1
                 if client.status == 200:
-                    await self._follow(client, self._chance.randrange(3, 30))
+                    await self._follow(client, self._chance.randrange(2, 15))
             self.bytes += json.dumps(client.headers).encode() + client.raw
             await asyncio.sleep(self._chance.random() * 0.1)
 
     async def _follow(self, client: RawClient, events: int) -> None:
         try:
             seen = 0
-            # A bundle moves on with its commits alone: a client that never waits for one stays where it is.
+            # A bundle moves on with its commits alone, and after a reset there is no position at all.
             moved = not self._body
-            while seen < events or not moved:
+            while seen < events or not moved or not self.position:
                 event = await client.next(seconds=600)
                 seen += 1
                 moved = moved or event.event == "commit"
