@@ -81,8 +81,10 @@ def test_hundred_thousand_documents_are_held_in_bounded_memory(server, database)
                 await until(lambda: first.documents[5]["n"] == second.documents[5]["n"] == -5)
                 more = memory_mb(server) - before
         print(f"\n{held:.0f} MB for the first client, {more:.0f} MB with the second")
-        # Some 200 bytes for each document, and what the allocator keeps of the snapshot.
-        assert more < 60
+        # Some 200 bytes for each document, and what the allocator keeps of the read, which differs from
+        # run to run. The documents themselves are not kept, and a further client costs next to nothing.
+        assert held < 120
+        assert more - held < 15
 
     asyncio.run(scenario())
 
