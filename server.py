@@ -31,6 +31,7 @@ from brook.delivery.tally import Tally
 from brook.errors import BrookError, OperatorError, SettingsError
 from brook.exposure import exposure
 from brook.feed import Feed
+from brook.namespaces import named_database
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.source import Source
@@ -43,7 +44,7 @@ from handlers.fetch import Fetcher
 from handlers.limits import Limits
 from handlers.metrics import Instruments, Metrics
 from handlers.siblings import Siblings
-from sources import ask_for_collection, named_database, open_source
+from sources import ask_for_collection, open_source
 
 if TYPE_CHECKING:  # they import bson, and the demo must run without it
     from brook.configuration import Configuration

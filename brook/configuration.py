@@ -13,13 +13,19 @@ from brook.access import stream_tables
 from brook.access.rules import StreamRules
 from brook.access.settings import AccessSettings
 from brook.errors import SettingsError
-from brook.namespaces import Namespaces
+from brook.namespaces import Namespaces, named_database
 from brook.query import Filter
 from brook.settings import Settings, flag
 from brook.toml_file import Table, TomlFile
 
 # The ways to start that are no settings.
 _MODES = ("mongo",)
+
+# The settings that name what is followed.
+_FOLLOWED = ("database", "collection", "namespace")
+
+# The settings that name files. As for all paths of the file, a relative one begins at its folder.
+_PATHS = ("tls_cert", "tls_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,14 @@ class Configuration:
                 filter = Filter.parse(json.dumps(stream_tables.example(rule.filter)))
                 fields |= set(filter.equalities) or set(filter.condition.paths())
         return found
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The database and the collections that the settings of the file name."""
+        named = {name: self.settings[name] for name in _FOLLOWED if name in self.settings}
+        if "database" not in named and (database := named_database(self.settings.get("mongo", ""))):
+            named["database"] = database
+        return named
 
     def followed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings that follow the collections of the streams, beside those that are `given`: values
@@ -85,6 +99,7 @@ class Configuration:
             for key in root.values
             if key not in ("access", "streams")
         }
+        _check(root, {key: value for key, value in settings.items() if key not in _MODES})
         access = AccessSettings.of(root.table("access")) if "access" in root else None
         streams = stream_tables.read(root.table("streams"), access=access is not None)
         if access is not None and not streams and not access.signed_streams:
@@ -93,7 +108,7 @@ class Configuration:
 
 
 def _setting(root: Table, key: str, default: Any) -> Any:
-    """The value of a setting, of the kind of its default and within its bounds."""
+    """The value of a setting, of the kind of its default."""
     value = root.values[key]
     if isinstance(default, tuple):
         value = tuple(root.texts(key) or ())
@@ -102,9 +117,18 @@ def _setting(root: Table, key: str, default: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
             wanted = "a text" if isinstance(default, str) else "a number"
             root.refuse(key, f"takes {wanted}, got {value!r}"[:200])
+    return str(root.file.path.parent / value) if key in _PATHS and value else value
+
+
+def _check(root: Table, settings: Mapping[str, Any]) -> None:
+    """Refuse a value that `Settings` does not take, alone or beside the others."""
     try:
-        Settings(**{key: value})
+        Settings(**settings)
     except SettingsError as error:
-        # The key stands before it already, as the file has it.
-        root.refuse(key, str(error).removeprefix(f"{flag(key)} "))
-    return value
+        for key, value in settings.items():
+            try:
+                Settings(**{key: value})
+            except SettingsError as own:
+                # The key stands before it already, as the file has it.
+                root.refuse(key, str(own).removeprefix(f"{flag(key)} "))
+        root.refuse("", str(error))

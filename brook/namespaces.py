@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import unquote_plus
 
 from brook.catalog import ALL, StreamInfo
 from brook.errors import InvalidParameter, UnknownStream
@@ -10,6 +11,9 @@ from brook.settings import Settings
 
 # More names would fill the screen.
 MAX_NAMES = 10
+
+# In a URI, these databases say where the user is defined. They hold no documents to stream.
+_OF_MONGODB_ITSELF = ("admin", "config", "local")
 
 
 class Namespaces:
@@ -76,6 +80,16 @@ class Namespaces:
     def __str__(self) -> str:
         names = ((database, name) for database, names in self.by_database.items() for name in sorted(names))
         return ", ".join(f"{database}.{name}" for database, name in names)
+
+
+def named_database(uri: str) -> str:
+    """Return the database of a MongoDB URI; empty if it names none or is malformed."""
+    _, _, behind_host = uri.partition("://")[2].partition("?")[0].partition("/")
+    # The driver also accepts a collection after a dot.
+    name = unquote_plus(behind_host).partition(".")[0]
+    # The name may be the rest of a password that contains a slash.
+    is_none = name in _OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
+    return "" if is_none else name
 
 
 def listed(catalog: Sequence[StreamInfo]) -> str:

@@ -116,7 +116,7 @@ def _granted(configuration: Configuration, claims: Mapping[str, Any]) -> Granted
     from brook.namespaces import Namespaces
     from brook.settings import Settings
 
-    settings = Settings(**configuration.followed({}))
+    settings = Settings(**configuration.followed(configuration.named))
     assert configuration.access is not None
     signed = configuration.access.signed_streams
     return Policy(configuration.streams, Namespaces.of(settings), signed=signed).of(claims)

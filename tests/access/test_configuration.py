@@ -147,6 +147,14 @@ def test_command_line_goes_before_environment_and_that_before_the_file(written, 
     assert (values["port"], values["retry_ms"]) == (5555, 4444)
 
 
+def test_settings_that_go_together_are_checked_together(written):
+    path = written('tls_cert = "a.pem"\ntls_key = "/etc/b.pem"')
+    settings = Configuration.read(path).settings
+    assert settings == {"tls_cert": str(path.parent / "a.pem"), "tls_key": "/etc/b.pem"}
+    with pytest.raises(SettingsError, match=r":1: tls_cert .*--tls-key is missing"):
+        Configuration.read(written('tls_cert = "a.pem"'))
+
+
 def test_file_may_be_named_in_the_environment(written, monkeypatch):
     monkeypatch.setenv("BROOK_CONFIG", str(written("port = 1111")))
     assert server.main.make_context("server.py", []).params["port"] == 1111
@@ -259,6 +267,18 @@ def test_command_says_what_is_wrong(written, arguments, code, said):
     assert got == code
     assert said in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "named", ['database = "shop"\ncollection = ["logs"]', 'namespace = ["shop.logs"]',
+              'mongo = "mongodb://localhost/shop"\ncollection = ["logs"]'],
+)  # fmt: skip
+def test_signed_stream_of_a_collection_that_the_file_names_is_opened(written, named):
+    path = str(written(f"{named}\n{ACCESS}signed_streams = true"))
+    claim = 'brook={"streams": {"a": {"namespace": "shop.logs"}}}'
+    code, token = run("token", "--config", path, "--claim", claim, "--stream", "a")
+    assert code == 0, token
+    assert "opens /stream/a: shop.logs" in run("check-token", "--config", path, token)[1]
 
 
 @pytest.mark.parametrize("text", [STREAM, "[access]\nauthorize_url = 'http://x'\n" + STREAM])

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 import server
 from brook.commands import options as command_options
 from brook.errors import SettingsError
+from brook.namespaces import named_database
 from brook.settings import Settings, environment_name, flag
-from sources import named_database
 from tests.support.processes import ROOT
 
 FIELDS = dataclasses.fields(Settings)

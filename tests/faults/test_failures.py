@@ -26,9 +26,9 @@ from pymongo import WriteConcern
 from brook.changes import resume_token
 from brook.errors import OperatorError
 from brook.event import Batch, Event, Position, Reset
+from brook.namespaces import named_database
 from brook.settings import Settings
 from server import serve
-from sources import named_database
 from sources.mongo import MongoSource
 from sources.mongo.cursor import Cursor
 from sources.sandbox import Node, Sandbox
