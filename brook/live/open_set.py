@@ -50,6 +50,8 @@ class Surroundings:
     reads: asyncio.Semaphore
     present: Callable[[], Position | None]
     """The position of everything that was published."""
+    ahead: dict[OpenSet, None]
+    """The sets with clients whose positions are not reached yet. A batch asks these few, and not all sets."""
     flush: Callable[[OpenSet], None]
     """Send the changes that wait for the pace of a set; later, if a batch is just being published."""
 
@@ -97,6 +99,7 @@ class OpenSet:
         if now - reader.waits_since >= AHEAD_SECONDS:
             return False
         self._ahead[reader] = position
+        self._around.ahead[self] = None
         return True
 
     def wake_reached(self, present: Position) -> None:
@@ -106,6 +109,8 @@ class OpenSet:
             if position.key <= present.key or (reader.waits_since or 0.0) <= due:
                 del self._ahead[reader]
                 reader.wake()
+        if not self._ahead:
+            self._around.ahead.pop(self, None)
 
     def events_from(self, position: Position) -> Iterable[DecodedEvent] | None:
         history = self._around.history

@@ -62,12 +62,13 @@ class ResultSets:
         self._history = history
         self._clock = clock
         self._open: dict[Subscription, OpenSet] = {}
+        self._ahead: dict[OpenSet, None] = {}
         self._index = Index()
         reads = asyncio.Semaphore(settings.snapshot_cursors)
         self.listings = Listings(settings, source, reads)
         """The documents of queries, for clients that do not follow them."""
         self._surroundings = Surroundings(
-            settings, source, history, clock, reads, self.present, self._flush_now
+            settings, source, history, clock, reads, self.present, self._ahead, self._flush_now
         )
 
     def __bool__(self) -> bool:
@@ -142,8 +143,7 @@ class ResultSets:
                 yield Update(result_set.subscription, position, message)
             else:
                 yield None
-        for opened in list(self._open.values()):
-            opened.wake_reached(position)
+        self._wake_reached(position)
 
     def _concerned(self, decoded: Sequence[DecodedEvent]) -> dict[ResultSet, list[DecodedEvent]]:
         """The events that may concern each result set.
@@ -194,15 +194,18 @@ class ResultSets:
         if not self._open:
             return
         due = self._clock() - self._settings.live_linger_seconds
-        present = self.present()
+        if (present := self.present()) is not None:
+            self._wake_reached(present)
         for subscription, opened in list(self._open.items()):
             opened.expire()
-            if present is not None:
-                opened.wake_reached(present)
             if not opened.in_use and opened.idle_since <= due:
                 del self._open[subscription]
                 self._index.remove(opened.result_set, list(opened.result_set.held()))
                 opened.close()
+
+    def _wake_reached(self, present: Position) -> None:
+        for opened in list(self._ahead):
+            opened.wake_reached(present)
 
     # -- the pace ----------------------------------------------------------------------------------
 

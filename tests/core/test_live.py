@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -395,6 +396,37 @@ def test_equal_queries_are_read_once_and_different_ones_apart():
             assert page.is_true
 
     asyncio.run(scenario())
+
+
+def calls_of_a_change(queries: int) -> int:
+    """The number of function calls for a change that concerns one of some queries."""
+
+    async def scenario() -> int:
+        pond = Pond()
+        harness = Harness(PondSource(pond))
+        harness.publish(checkpoint=pond.now, restarted=True)
+        for owner in range(queries):
+            harness.connect(subscription=wanted(json.dumps({"owner": owner}), mode="live"))
+        await settle()
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        changes = pond.write("insert", 1, {"owner": 1}, {})
+        sys.setprofile(count)
+        try:
+            harness.publish(*changes, checkpoint=pond.now)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    return asyncio.run(scenario())
+
+
+def test_change_costs_nothing_for_the_queries_that_it_does_not_concern():
+    assert calls_of_a_change(200) < calls_of_a_change(10) + 50
 
 
 @pytest.mark.parametrize("operation", ["insert", "update"])
