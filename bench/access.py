@@ -6,11 +6,8 @@ own, and deliveries to clients that share a rule.
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
 import socket
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -21,10 +18,10 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from bench import rounds
 from bench.database import Database
 from bench.scenarios import Delivery
 from bench.servers import Brook, Running
-from sources.sandbox import Sandbox
 
 SECRET = b"s" * 64
 CONFIGURATION = """
@@ -143,32 +140,23 @@ class _ConfiguredLater(Guarded):
         return super().start(place)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    found: dict[str, list[float]] = {}
-    with Sandbox() as sandbox:
-        for _ in range(options.rounds):
-            cpu, took = connect(sandbox.uri, Brook(), requests_with_filters(options.clients))
-            found.setdefault("connect, own filters", []).append(cpu)
-            found.setdefault("connect, own filters, elapsed", []).append(took)
-            for algorithm in ("HS256", "ES256", "RS256"):
-                server = Guarded(algorithm)
-                used, seconds = connect(sandbox.uri, server, requests_with_tokens(server, options.clients))
-                found.setdefault(f"connect, {algorithm}", []).append(used)
-                found.setdefault(f"connect, {algorithm}, times the CPU", []).append(used / cpu)
-                found.setdefault(f"connect, {algorithm}, times as slow", []).append(seconds / took)
-            without, ruled = deliver(sandbox.uri, guarded=False), deliver(sandbox.uri, guarded=True)
-            found.setdefault("delivery", []).append(without)
-            found.setdefault("delivery, with rules", []).append(ruled)
-            found.setdefault("delivery, times", []).append(ruled / without)
-    for name, values in found.items():
-        print(f"{name}: {statistics.median(values):.2f}  of {', '.join(f'{value:.2f}' for value in values)}")
+def compare(uri: str, clients: int) -> dict[str, float]:
+    """All figures of one round."""
+    cpu, took = connect(uri, Brook(), requests_with_filters(clients))
+    figures = {"connect, own filters": cpu, "connect, own filters, elapsed": took}
+    for algorithm in ("HS256", "ES256", "RS256"):
+        server = Guarded(algorithm)
+        used, seconds = connect(uri, server, requests_with_tokens(server, clients))
+        figures[f"connect, {algorithm}"] = used
+        figures[f"connect, {algorithm}, times the CPU"] = used / cpu
+        figures[f"connect, {algorithm}, times as slow"] = seconds / took
+    without, ruled = deliver(uri, guarded=False), deliver(uri, guarded=True)
+    return figures | {
+        "delivery": without,
+        "delivery, with rules": ruled,
+        "delivery, times": ruled / without,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    rounds.run(__doc__, compare)

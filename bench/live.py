@@ -5,10 +5,7 @@ Each figure compares two measurements of one run, so that the load of the machin
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +14,10 @@ from urllib.parse import quote
 
 from pymongo import MongoClient
 
-from bench import usage
+from bench import rounds, usage
 from bench.crowd import Crowd
 from bench.database import Database
 from bench.servers import Brook, Running
-from sources.sandbox import Sandbox
 
 DOCUMENTS = 100_000
 CHANGES = 200
@@ -128,26 +124,18 @@ def finds(client: MongoClient[Any]) -> int:
     return int(client.admin.command("serverStatus")["opcounters"]["query"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    found: dict[str, list[float]] = {}
-    with Sandbox() as sandbox:
-        for _ in range(options.rounds):
-            for name, figures in (
-                ("one query", shared(sandbox.uri, options.clients)),
-                ("own queries", own(sandbox.uri, options.clients)),
-                ("restart", restart(sandbox.uri, options.clients // 2, 100)),
-            ):
-                for figure, value in figures.items():
-                    found.setdefault(f"{name}: {figure}", []).append(value)
-    for name, values in found.items():
-        print(f"{name}: {statistics.median(values):.2f}  of {', '.join(f'{value:.2f}' for value in values)}")
+def compare(uri: str, clients: int) -> dict[str, float]:
+    """All figures of one round."""
+    return {
+        f"{name}: {figure}": value
+        for name, figures in (
+            ("one query", shared(uri, clients)),
+            ("own queries", own(uri, clients)),
+            ("restart", restart(uri, clients // 2, 100)),
+        )
+        for figure, value in figures.items()
+    }
 
 
 if __name__ == "__main__":
-    main()
+    rounds.run(__doc__, compare)
