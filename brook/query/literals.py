@@ -51,6 +51,15 @@ def shown(text: str) -> str:
     return short if short.isprintable() else json.dumps(short)[1:-1]
 
 
+def is_text(text: str) -> bool:
+    """False for a lone surrogate, which JSON can spell and no document can have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def load(text: str) -> Any:
     """Parse JSON. Raises InvalidFilter, also if a name appears twice in one object."""
     try:

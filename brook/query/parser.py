@@ -24,7 +24,7 @@ from brook.query.conditions import (
     Range,
     Size,
 )
-from brook.query.literals import is_literal, key_of, load, shown
+from brook.query.literals import is_literal, is_text, key_of, load, shown
 from brook.query.order import NAN, NULL, NUMBER
 
 # Many proxies reject a URL of more than 8 KB; 4 KB of JSON, percent-encoded, take about that.
@@ -82,10 +82,8 @@ def _check_bounds(query: Any) -> None:
 
 
 def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidFilter("a string in filter contains a lone surrogate") from None
+    if not is_text(text):
+        raise InvalidFilter("a string in filter contains a lone surrogate")
 
 
 def _and(conditions: Iterable[Condition]) -> Condition:

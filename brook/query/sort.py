@@ -10,6 +10,7 @@ from typing import Any, Final
 import bson
 
 from brook.errors import InvalidParameter
+from brook.query.literals import is_text
 from brook.query.order import ARRAY, KEY_MAKERS, MISSING, OBJECT, Key, kind_of
 
 # MongoDB allows 32 fields in a sort.
@@ -55,7 +56,7 @@ class Sort:
             raise InvalidParameter(f"sort takes at most {MAX_FIELDS} fields, got {len(pairs)}")
         seen = set()
         for path, direction in pairs:
-            if not all(path.split(".")) or "$" in path or "\0" in path or not _is_text(path):
+            if not all(path.split(".")) or "$" in path or "\0" in path or not is_text(path):
                 raise InvalidParameter(f"sort: {path[:50]!r} is not a field name")
             if type(direction) is not int or direction not in (1, -1):
                 raise InvalidParameter(f"sort: {path[:50]!r} takes 1 or -1")
@@ -67,15 +68,6 @@ class Sort:
     def place(self, document: dict[str, Any]) -> Place:
         """The place of a document, decoded by `documents.decode`."""
         return tuple(make(document) for make in self._makers)
-
-
-def _is_text(path: str) -> bool:
-    """False for a lone surrogate, which JSON can spell and no document can have."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class _Descending:
