@@ -21,7 +21,7 @@ ADDRESS = "https://api.osv.dev/v1/query"
 PROBE_SECONDS = 3
 AUDIT_SECONDS = 40
 
-# What is installed beside a server in production; the rest is for development.
+# The packages of a server in production; the others are for development.
 LOCK = "serve.txt"
 
 

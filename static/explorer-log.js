@@ -36,7 +36,7 @@ export class ChangeLog {
 
   /** @param {readonly Step[]} steps @param {Date} time */
   take(steps, time) {
-    // What would be pushed out at once is not even compared.
+    // A change that would be pushed out at once is not even compared.
     for (const step of steps.slice(-MOST_ENTRIES)) this.#waiting.push(entry(step, time));
     if (this.#waiting.length > MOST_ENTRIES) this.#waiting.splice(0, this.#waiting.length - MOST_ENTRIES);
   }

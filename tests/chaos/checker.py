@@ -61,7 +61,7 @@ class Verdict:
 
 
 def is_explained(gap: Gap, lost_logs: Sequence[LostLog]) -> bool:
-    """Whether the log had forgotten the client's position by then, as the gap says."""
+    """True if the log had forgotten the client's position by then, as the gap says."""
     return gap.reason == "history-lost" and any(
         gap.since < lost.oldest and seconds_of(lost.oldest) <= gap.clock + 1 for lost in lost_logs
     )
@@ -178,7 +178,7 @@ class States:
         return self._digests[place - 1] if place else self._empty
 
     def allows(self, time: int, digest: int) -> bool:
-        """Whether the query had this state at a time; for a paced one, or shortly before."""
+        """True if the query had this state at a time; for a paced one, or shortly before."""
         if not self._paced:
             return self.at(time) == digest
         earliest = bisect_right(self._times, time - (PACED_SECONDS << 32))

@@ -232,7 +232,7 @@ class LiveClient(Client):
             self.record.add(time_of(id), self.count if self.query.counts else self._state())
 
     def holds(self, documents: list[tuple[int, int]]) -> bool:
-        """Whether it holds these keys and stamps; a window in this order."""
+        """True if it holds these keys and stamps; a window in this order."""
         if self.query.counts:
             return self.count == len(documents)
         held = list(self.held.items())

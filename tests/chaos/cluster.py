@@ -73,7 +73,7 @@ class Member:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended by itself."""
+        """True if it has ended by itself."""
         return self.node.pid is None or psutil.Process(self.node.pid).status() == psutil.STATUS_ZOMBIE
 
 

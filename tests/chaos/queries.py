@@ -46,7 +46,7 @@ class ChangesQuery:
     envelope: bool = False
     accepts: Callable[[Operation], bool] = anything
     claims: Mapping[str, Any] | None = None
-    """Those of its token; without one it is let in to what is public."""
+    """The claims of its token; without one it has the public streams."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What one client was sent, over all of its connections: numbers only, for millions of events."""
+"""The record of one client, over all of its connections: numbers only, for millions of events."""
 
 from __future__ import annotations
 
