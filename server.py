@@ -314,6 +314,7 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
                 babbling=mode == "sandbox" and number == 0,
             ),
             passed_on,
+            stop,
         )
     _exit(code)
 

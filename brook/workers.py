@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -26,16 +27,21 @@ Work = Callable[[int], int]
 """The work of one process: takes the number of the worker and returns its exit code."""
 
 
-def run(count: int, work: Work, passed_on: Sequence[signal.Signals] = ()) -> int:
+def run(
+    count: int,
+    work: Work,
+    passed_on: Sequence[signal.Signals] = (),
+    stopped: Callable[[], bool] = lambda: False,
+) -> int:
     """Run the work in `count` processes and return their common exit code.
 
     A worker that is killed or fails is restarted; a worker that cannot start (exit code 1) ends all of them.
-    SIGTERM and SIGINT are passed on as SIGTERM, and the signals of `passed_on` as they are. Call this before
-    the process has threads or an event loop.
+    SIGTERM and SIGINT are passed on as SIGTERM, and the signals of `passed_on` as they are. `stopped` is true
+    if one of the first two has come already. Call this before the process has threads or an event loop.
     """
     if count == 1:
         return work(0)
-    return _Supervisor(count, work, passed_on).run()
+    return _Supervisor(count, work, passed_on).run(stopped)
 
 
 def end_with_parent(signal_number: signal.Signals) -> None:
@@ -52,33 +58,52 @@ class _Supervisor:
         self._held = (*_STOPPING, *passed_on)
         self._workers: dict[int, int] = {}
         self._stopping = False
+        self._code = 0
+        self._signalled, self._wakeup = os.pipe()
 
-    def run(self) -> int:
+    def run(self, stopped: Callable[[], bool]) -> int:
+        for descriptor in (self._signalled, self._wakeup):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
         for signal_number in _STOPPING:
             signal.signal(signal_number, self._stop)
         for signal_number in self._passed_on:
             signal.signal(signal_number, self._pass_on)
+        # A signal from before these handlers would stop each worker at once, and each would be restarted.
+        self._stopping |= stopped()
         for number in range(self._count):
             self._start(number)
-        code = 0
         while self._workers:
-            pid, status = os.wait()
+            # os.wait() would sleep through a signal that arrives just before it: Python runs a handler only
+            # after the call returns.
+            select.select([self._signalled], [], [])
+            os.read(self._signalled, 4096)
+            self._collect()
+        return self._code
+
+    def _collect(self) -> None:
+        """Act on all children that have ended by now; several of them can share one SIGCHLD."""
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
             worker = self._workers.pop(pid, None)
-            if worker is None:
-                # The sandbox's MongoDB is also a child of this process.
-                continue
-            ended = os.waitstatus_to_exitcode(status)
-            if ended == 1:
-                code = 1
-                self._stop()
-            elif not self._stopping:
-                log.error(
-                    "worker %(worker)d ended with exit code %(code)d; restarting it",
-                    {"worker": worker, "code": ended},
-                )
-                time.sleep(RESTART_SECONDS)
-                self._start(worker)
-        return code
+            # The sandbox's MongoDB is also a child of this process.
+            if worker is not None:
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: int, code: int) -> None:
+        if code == 1:
+            self._code = 1
+            self._stop()
+        elif not self._stopping:
+            log.error(
+                "worker %(worker)d ended with exit code %(code)d; restarting it",
+                {"worker": worker, "code": code},
+            )
+            time.sleep(RESTART_SECONDS)
+            self._start(worker)
 
     def _start(self, number: int) -> None:
         # A signal that arrives now would miss the new worker: the list does not contain it yet, or it still
@@ -94,7 +119,10 @@ class _Supervisor:
 
     def _child(self, number: int, parent: int) -> NoReturn:
         """Run the work and exit. Returning would close the resources of the parent."""
-        for signal_number in _STOPPING:
+        signal.set_wakeup_fd(-1)
+        for descriptor in (self._signalled, self._wakeup):
+            os.close(descriptor)
+        for signal_number in (*_STOPPING, signal.SIGCHLD):
             signal.signal(signal_number, signal.SIG_DFL)
         for signal_number in self._passed_on:
             # The work installs its own handler later. The default one would end the worker before.

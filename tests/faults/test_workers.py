@@ -128,20 +128,26 @@ def test_child_that_is_no_worker_may_die(supervise):
 def test_signal_that_comes_as_a_worker_ends_changes_nothing(supervise):
     """Between the end and its note, a pid is known and nobody has it."""
     script = f"""{IDLE}
-wait = os.wait
+waitpid = os.waitpid
 
-def interrupted():
-    ended = wait()
+def interrupted(*arguments):
+    ended = waitpid(*arguments)
     signal.raise_signal(signal.SIGTERM)
     return ended
 
-os.wait = interrupted
+os.waitpid = interrupted
 os._exit(workers.run(3, work))
 """
     supervised = supervise(script).hear(3)
     supervised.process.send_signal(signal.SIGTERM)
     assert supervised.end() == (0, "")
     assert not [pid for _, pid in supervised.started if psutil.pid_exists(pid)]
+
+
+def test_signal_that_came_before_the_first_worker_starts_none(supervise):
+    supervised = supervise(f"{IDLE}\nos._exit(workers.run(2, work, (), lambda: True))")
+    assert supervised.end() == (0, "")
+    assert not supervised.started
 
 
 def test_signal_that_meets_a_worker_as_it_is_forked_ends_it(supervise):

@@ -29,6 +29,7 @@ class ServerProcess:
         self._prefix = ["prlimit", f"--nofile={files}"] if files else []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -47,7 +48,8 @@ class ServerProcess:
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._env
         )
-        threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True)
+        self._reader.start()
         match = self.wait_for(r"listening at (https?)://\S+:(\d+)")
         self.scheme, self.port = match[1], int(match[2])
         return self
@@ -67,10 +69,14 @@ class ServerProcess:
                 return match
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
-        """Ask it to stop; its exit code."""
+        """Ask it to stop; its exit code. The log is whole then: nothing that it started is left to write."""
         assert self.process is not None
+        assert self._reader is not None
         self.process.send_signal(with_signal)
-        return self.process.wait(seconds)
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        assert not self._reader.is_alive()
+        return code
 
     def kill(self) -> None:
         """SIGKILL, if it still runs."""
