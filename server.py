@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -43,7 +42,8 @@ from handlers.descriptors import Descriptors, allow_many
 from handlers.fetch import Fetcher
 from handlers.limits import Limits
 from handlers.metrics import Instruments, Metrics
-from handlers.siblings import Siblings
+from handlers.sandbox import Inserter
+from handlers.siblings import Siblings, siblings
 from sources import ask_for_collection, open_source
 
 if TYPE_CHECKING:  # they import bson, and the demo must run without it
@@ -66,6 +66,7 @@ async def serve(
     admission: Admission | None = None,
     stopped: Callable[[], bool] = lambda: False,
     siblings: Siblings | None = None,
+    inserter: Inserter | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, not at all if it is `stopped` already. Raises OperatorError when that is
     not possible (any more).
@@ -86,8 +87,9 @@ async def serve(
     listings = None if result_sets is None else result_sets.listings
     admission = admission or Everyone(SingleStream())
     app = application(
-        settings, admission, source, subscribers, readiness, STATIC, descriptors, metrics, listings, limits
-    )
+        settings, admission, source, subscribers, readiness, STATIC,
+        descriptors, metrics, listings, limits, inserter,
+    )  # fmt: skip
     stop = stop_event(stopped)
     tasks: list[asyncio.Task[Any]] = []
     try:
@@ -153,13 +155,13 @@ def work(
     uri: str | None,
     configuration: Configuration | None,
     stopped: Callable[[], bool],
-    siblings: Siblings | None = None,
+    siblings: Siblings,
     *,
-    babbling: bool,
+    sandbox: bool,
 ) -> int:
-    """Run one process: the server, and for the sandbox a writer. Returns the exit code."""
+    """Run one process: the server, and in one of the sandbox's processes a writer. Returns the exit code."""
     try:
-        asyncio.run(_run(settings, uri, configuration, stopped, siblings, babbling=babbling))
+        asyncio.run(_run(settings, uri, configuration, stopped, siblings, sandbox=sandbox))
     except BrookError as error:
         click.echo(f"babbling-brook: {error}", err=True)
         return 1
@@ -171,23 +173,28 @@ async def _run(
     uri: str | None,
     configuration: Configuration | None,
     stopped: Callable[[], bool],
-    siblings: Siblings | None,
+    siblings: Siblings,
     *,
-    babbling: bool,
+    sandbox: bool,
 ) -> None:
     async with _admission(settings, uri, configuration) as admission:
-        serving = serve(settings, open_source(settings, uri), admission, stopped, siblings)
-        if uri is None or not babbling:
-            await serving
+        source = open_source(settings, uri)
+        if uri is None or not sandbox:
+            await serve(settings, source, admission, stopped, siblings)
             return
-        # A late import: the other modes must run without the driver.
-        from sources.sandbox import babble
+        # Late imports: the other modes must run without the driver.
+        from sources.sandbox import Insertion, babble
 
-        writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
-        try:
-            await _unless_ended([writer], serving)
-        finally:
-            writer.cancel()
+        with contextlib.closing(Insertion(uri)) as insertion:
+            serving = serve(settings, source, admission, stopped, siblings, insertion)
+            if siblings.number:
+                await serving
+                return
+            writer = asyncio.create_task(babble(uri, settings.database, settings.collection[0]))
+            try:
+                await _unless_ended([writer], serving)
+            finally:
+                writer.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -302,16 +309,11 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
             raise SystemExit(f"babbling-brook: {error}") from None
         if configuration is not None and configuration.access is not None:
             log.info("access rules: %(rules)s", {"rules": configuration})
-        siblings = _siblings(settings, stack)
+        siblings_of = siblings(settings.processes, stack)
         code = workers.run(
             settings.processes,
             lambda number: work(
-                settings,
-                uri,
-                configuration,
-                stop,
-                siblings(number),
-                babbling=mode == "sandbox" and number == 0,
+                settings, uri, configuration, stop, siblings_of(number), sandbox=mode == "sandbox"
             ),
             passed_on,
             stop,
@@ -343,16 +345,6 @@ def _check(
     findings = [*asyncio.run(examining), *host.examine()]
     click.echo(finding.as_json(findings) if output == "json" else finding.text(findings))
     raise SystemExit(0 if finding.works(findings) else 1)
-
-
-def _siblings(settings: Settings, stack: contextlib.ExitStack) -> Callable[[int], Siblings]:
-    """Return the way from one process to the others, by the number of the process."""
-    if settings.processes == 1:
-        return lambda number: Siblings()
-    # The last process removes the folder, too: the parent may be killed.
-    folder = tempfile.TemporaryDirectory(prefix="brook-metrics-", ignore_cleanup_errors=True)
-    path = Path(stack.enter_context(folder))
-    return lambda number: Siblings(path, number, settings.processes)
 
 
 def _start_sandbox(stack: contextlib.ExitStack, stop: StopRequest) -> str:

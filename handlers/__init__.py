@@ -26,6 +26,7 @@ from handlers.metrics import Metrics, MetricsHandler
 from handlers.page import PageHandler
 from handlers.proxies import Proxies
 from handlers.refusals import Refusals
+from handlers.sandbox import Inserter, SandboxHandler
 from handlers.stream import StreamHandler
 from handlers.streams import StreamsHandler
 from handlers.subjects import Subjects
@@ -43,6 +44,7 @@ def application(
     metrics: Metrics | None = None,
     listings: Listings | None = None,
     limits: Limits | None = None,
+    inserter: Inserter | None = None,
 ) -> tornado.web.Application:
     """Return the Tornado application with all routes. Tornado's compression is off: it would delay events."""
     descriptors = descriptors or Descriptors.of_this_process()
@@ -71,12 +73,14 @@ def application(
     documents = {
         "settings": settings, "readiness": readiness, "listings": listings, **door, **common
     }  # fmt: skip
+    # With access rules, who may read need not be one who may write.
+    inserts = inserter is not None and admission.transport is None
     routes: list[Any] = [
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
         (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
-        (r"/streams", StreamsHandler, {"source": source, **door, **common}),
+        (r"/streams", StreamsHandler, {"source": source, "inserts": inserts, **door, **common}),
         (r"/healthz", HealthHandler, common),
         (r"/readyz", ReadyHandler, {"readiness": readiness, "room": (descriptors, limits), **common}),
         (r".*", NotFoundHandler, common),
@@ -84,6 +88,8 @@ def application(
     # With access rules, what all clients do together is not for each of them.
     if metrics is not None and not settings.metrics_port and admission.transport is None:
         routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
+    if inserts:
+        routes.insert(-1, (r"/sandbox/([^/]+)", SandboxHandler, {"inserter": inserter, **door}))
     refusals = metrics.refusals if metrics is not None else Refusals()
     hosts = Hosts.of(settings, guarded=admission.transport is not None)
     return HostApplication(routes, hosts, settings.url_max_bytes, log_function=refusals.log)

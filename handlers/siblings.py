@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ ANSWER_SECONDS = 2.0
 
 # The metrics of one process have some 20 kB.
 MAX_BYTES = 4 * 1024 * 1024
+
+
+def siblings(count: int, stack: contextlib.ExitStack) -> Callable[[int], Siblings]:
+    """Return the way from one of `count` processes to the others, by its number."""
+    if count == 1:
+        return lambda number: Siblings()
+    # The last process removes the folder, too: the parent may be killed.
+    folder = tempfile.TemporaryDirectory(prefix="brook-metrics-", ignore_cleanup_errors=True)
+    path = Path(stack.enter_context(folder))
+    return lambda number: Siblings(path, number, count)
 
 
 class Siblings:

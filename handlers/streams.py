@@ -20,12 +20,19 @@ class StreamsHandler(RetryableHandler):
     """Lists names, collections, modes, and the fields that a client may filter on."""
 
     def initialize(  # type: ignore[override]
-        self, cors: Cors, admission: Admission, credentials: CredentialReader, source: Source
+        self,
+        cors: Cors,
+        admission: Admission,
+        credentials: CredentialReader,
+        source: Source,
+        *,
+        inserts: bool,
     ) -> None:
         super().initialize(cors)
         self._admission = admission
         self._credentials = credentials
         self._source = source
+        self._inserts = inserts
 
     async def get(self) -> None:
         """Answer with the list. The collections of a whole database are those that exist now."""
@@ -42,7 +49,8 @@ class StreamsHandler(RetryableHandler):
             # Other credentials may open more streams (RFC 9110, 11.6.1): a page can offer a login.
             self.set_header("WWW-Authenticate", "Bearer")
         streams = [_shown(found[name]) for name in sorted(found)[:MAX_STREAMS]]
-        await self.finish(json.dumps({"streams": streams}))
+        sandbox = {"sandbox": True} if self._inserts else {}
+        await self.finish(json.dumps({"streams": streams, **sandbox}))
 
     async def _existing(self, info: StreamInfo) -> list[StreamInfo]:
         database = info.all_of

@@ -20,11 +20,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bson import json_util
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
-from brook.errors import OperatorError
+from brook.errors import BadRequest, NotReady, OperatorError
 from brook.workers import end_with_parent
 from sources.mongo.errors import one_line
 
@@ -32,6 +40,9 @@ START_SECONDS = 30
 
 # An election takes a second or two here; one that takes ten will never come.
 WRITE_SECONDS = 10
+
+# A person waits for a document to be inserted.
+INSERT_SECONDS = 5
 
 # How long the writer rests, at least and at most: to be watched by people.
 PAUSE_SECONDS = (0.5, 2.0)
@@ -221,6 +232,41 @@ class Sandbox:
             client.admin.command("appendOplogNote", 1, data={}, writeConcern={"w": "majority"})
 
 
+class Insertion:
+    """Inserts documents that a request brings. Create it in the event loop."""
+
+    def __init__(self, uri: str) -> None:
+        self._client: Any = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=1000 * INSERT_SECONDS)
+
+    async def insert(self, namespace: str, text: str) -> str:
+        """Insert a document in extended JSON, and return its position: the time of the write in the log.
+
+        Raises BadRequest if the text is no document, or MongoDB refuses it; NotReady if it takes none now.
+        """
+        database, _, collection = namespace.partition(".")
+        try:
+            document = json_util.loads(text, json_options=json_util.RELAXED_JSON_OPTIONS)
+        except (ValueError, TypeError, RecursionError, BSONError) as error:
+            raise BadRequest(f"the document is no JSON: {_reason(error)}") from None
+        if not isinstance(document, dict):
+            raise BadRequest('a document is an object, such as {"type": "newt"}')
+        try:
+            async with await self._client.start_session() as session:
+                await self._client[database][collection].insert_one(document, session=session)
+                time = session.operation_time
+        except (ConnectionFailure, OSError):
+            raise NotReady("the sandbox's MongoDB does not answer") from None
+        except OperationFailure as error:
+            raise BadRequest(f"MongoDB refuses the document: {one_line(error)}") from None
+        except (PyMongoError, BSONError, OverflowError, ValueError, TypeError) as error:
+            raise BadRequest(f"the document cannot be stored: {_reason(error)}") from None
+        return f"t{time.time}.{time.inc}"
+
+    def close(self) -> None:
+        """Give back its connections."""
+        self._client.close()
+
+
 async def babble(
     uri: str,
     database: str,
@@ -265,6 +311,10 @@ async def _change_one(creatures: Any, here: list[Any], number: int) -> None:
     else:
         creature = {"type": random.choice(CREATURES), "number": number, "size": random.randint(1, 40)}
         here.append((await creatures.insert_one(creature)).inserted_id)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _end_with(parent: int) -> None:

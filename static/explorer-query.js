@@ -20,20 +20,22 @@ export const ROOT = new URL("../", import.meta.url);
 /** @typedef {import("./login.js").Login} Login */
 
 /**
- * The streams that a live query can be opened on; null if the server does not say.
+ * The streams that a live query can be opened on, and whether the server takes documents for its sandbox; null if the
+ * server does not say.
  * @param {Login} login
- * @returns {Promise<Stream[] | null>}
+ * @returns {Promise<{ streams: Stream[], sandbox: boolean } | null>}
  */
 export async function listStreams(login) {
   try {
     const answer = await login.fetch(new URL("streams", ROOT));
     login.look(answer);
-    if (answer.status === 404) return []; // a server without live queries
+    if (answer.status === 404) return { streams: [], sandbox: false }; // a server without live queries
     if (!answer.ok) return null;
-    const { streams } = await answer.json();
-    return streams
+    const { streams, sandbox = false } = await answer.json();
+    const live = streams
       .filter((/** @type {Stream} */ { modes, collection }) => collection && modes.includes("live"))
       .map((/** @type {Stream} */ stream) => ({ ...stream, name: stream.name || "default" }));
+    return { streams: live, sandbox };
   } catch {
     return null;
   }

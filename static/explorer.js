@@ -81,6 +81,11 @@ export class Explorer {
     this.#ask();
   }
 
+  /** The stream that is chosen. */
+  get stream() {
+    return this.#form.texts.stream;
+  }
+
   /** Open the query as it is written. The one that is shown stays until the new one is there. */
   async #ask() {
     const texts = this.#form.texts;
@@ -97,7 +102,7 @@ export class Explorer {
 
   /** Another token may open other streams, and the same ones further. */
   async #renew() {
-    this.#form.list((await listStreams(this.#login)) ?? []);
+    this.#form.list((await listStreams(this.#login))?.streams ?? []);
     this.#brook.reconnect();
     this.#ask();
   }

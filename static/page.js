@@ -6,6 +6,7 @@
  * be typed.
  */
 
+import { setUpInsert } from "./explorer-insert.js";
 import { listStreams } from "./explorer-query.js";
 import { Login } from "./login.js";
 
@@ -15,10 +16,10 @@ const view = asked.get("view") ?? (asked.size ? "events" : "");
 const login = new Login();
 
 // The events need no list of the streams, and must not wait for one.
-const streams = view === "events" ? [] : await listStreams(login);
+const listed = view === "events" ? { streams: [], sandbox: false } : await listStreams(login);
 
 // A list that is empty for now may be longer with a token.
-const isEvents = view === "events" || (!streams?.length && streams !== null && !login.isOffered);
+const isEvents = view === "events" || (listed !== null && !listed.streams.length && !login.isOffered);
 const shown = isEvents ? "events" : "documents";
 document.documentElement.dataset.view = shown;
 document.querySelector(`nav a[href="?view=${shown}"]`).ariaCurrent = "page";
@@ -27,5 +28,6 @@ if (isEvents) {
   follow(login);
 } else {
   const { Explorer } = await import("./explorer.js");
-  new Explorer(streams ?? [], login);
+  const explorer = new Explorer(listed?.streams ?? [], login);
+  if (listed?.sandbox) setUpInsert(document.getElementById("insert"), () => explorer.stream);
 }

@@ -274,7 +274,7 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 def kinds(sandbox, database, start_server) -> dict[str, Any]:
     """A server for each kind of block."""
     mongo = start_server("--mongo", sandbox.uri, "--database", database.name)
-    return {"sh demo": start_server("--demo"), "sh mongo": mongo}
+    return {"sh demo": start_server("--demo"), "sh mongo": mongo, "sh sandbox": start_server("--sandbox")}
 
 
 def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
@@ -300,7 +300,7 @@ def test_commands_of_the_protocol_say_what_the_docs_say(kinds, database):
                 if writes:
                     first_id = re.findall(r"^id: (t.*-.*)$", running.said, re.M)[0]
             tested += 1
-    assert tested == 13
+    assert tested == 14
 
 
 def test_commands_of_live_queries_say_what_the_docs_say(sandbox, database, start_server):
