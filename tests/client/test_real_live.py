@@ -11,6 +11,10 @@ from pymongo import MongoClient
 from tests.support.node import Follower
 
 BUNDLES = [False, True]
+QUERIES = {
+    "set": {"filter": {"size": {"$gte": 2}}},
+    "window": {"filter": {"size": {"$gte": 1}}, "sort": {"size": -1, "_id": 1}, "limit": 7},
+}
 
 
 @pytest.fixture
@@ -24,15 +28,22 @@ def position(session: Any) -> str:
     return f"t{session.operation_time.time}.{session.operation_time.inc}"
 
 
-def by_id(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(documents, key=lambda document: document["_id"])
+def ordered(documents: list[dict[str, Any]], wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """A window has an order; the rest is in that of its keys."""
+    return documents if "sort" in wanted else sorted(documents, key=lambda document: document["_id"])
 
 
+def found(pond: Any, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    sort = wanted.get("sort", {"_id": 1})
+    return list(pond.find(wanted["filter"]).sort(list(sort.items())).limit(wanted.get("limit", 0)))
+
+
+@pytest.mark.parametrize("kind", QUERIES)
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_result_set_is_what_find_finds_across_restarts(database, mongo, bundle):
+def test_result_is_what_find_finds_across_restarts(database, mongo, bundle, kind):
     pond, dice = database.creatures, random.Random(7)
     pond.insert_many([{"_id": number, "size": number % 5} for number in range(0, 60, 2)])
-    wanted = {"filter": {"size": {"$gte": 2}}}
+    wanted = QUERIES[kind]
     with (
         database.client.start_session() as session,
         Follower(mongo.url, "live", "creatures", wanted, bundle=bundle) as follower,
@@ -52,7 +63,7 @@ def test_result_set_is_what_find_finds_across_restarts(database, mongo, bundle):
                 pond.update_many({}, {"$inc": {"size": 1}}, session=session)
                 mongo.start()
             held = follower.reached(position(session))
-            assert by_id(held) == list(pond.find(wanted["filter"]).sort("_id"))
+            assert ordered(held, wanted) == found(pond, wanted)
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

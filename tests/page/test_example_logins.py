@@ -83,6 +83,27 @@ def test_each_user_sees_the_own_notes_only(visitor, notes):
     shows(visitor, "of bob", "of bob, too")
 
 
+def test_two_users_at_once_see_each_their_own(visitor, notes, example, tmp_path):
+    other = Browser(tmp_path / "other")
+    try:
+        other.open(example.url)
+        for page, name, password in ((visitor, "ada", "crawdad"), (other, "bob", "heron")):
+            log_in(page, name, password)
+            page.wait("document.getElementById('state').textContent === 'live'")
+        for number in range(3):
+            write(visitor, f"of ada {number}")
+            write(other, f"of bob {number}")
+            # The next note is written when the form has sent this one.
+            shows(visitor, *(f"of ada {n}" for n in range(number + 1)))
+            shows(other, *(f"of bob {n}" for n in range(number + 1)))
+        # A note that changes hands leaves one page and comes to the other.
+        notes.update_one({"text": "of ada 1"}, {"$set": {"owner": "bob"}})
+        shows(visitor, "of ada 0", "of ada 2")
+        other.wait(f"{NOTES}.toSorted().join() === 'of ada 1,of bob 0,of bob 1,of bob 2'")
+    finally:
+        other.driver.quit()
+
+
 def test_stream_goes_on_over_renewals_and_survives_a_reload(visitor, notes, example):
     log_in(visitor, "ada", "crawdad")
     visitor.wait("document.getElementById('state').textContent === 'live'")
