@@ -180,7 +180,9 @@ def _source(instruments: Instruments) -> Iterator[Metric]:
     yield _counter("brook_source_gaps", "Times that events were lost, and all clients reset.", source.gaps)
     yield _counter("brook_events", "Events that the source has yielded.", feed.events)
     yield _histogram("brook_lag_seconds", "Time from a change to its publication, a batch.", feed.lag)
-    yield _histogram("brook_publish_seconds", "Time to render and send a batch.", feed.publishing)
+    yield _histogram(
+        "brook_publish_seconds", "Time from publication of a batch to its sockets.", feed.publishing
+    )
     if feed.position is not None and (age := source.age_seconds(feed.position)):
         name = "brook_position_timestamp_seconds"
         yield _gauge(name, "Time in the log up to which everything was published.", time.time() - age)

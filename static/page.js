@@ -8,6 +8,7 @@
 
 import { setUpInsert } from "./explorer-insert.js";
 import { listStreams } from "./explorer-query.js";
+import { setUpServer } from "./explorer-server.js";
 import { Login } from "./login.js";
 
 const asked = new URLSearchParams(location.search);
@@ -29,5 +30,6 @@ if (isEvents) {
 } else {
   const { Explorer } = await import("./explorer.js");
   const explorer = new Explorer(listed?.streams ?? [], login);
+  setUpServer(document.getElementById("server"));
   if (listed?.sandbox) setUpInsert(document.getElementById("insert"), () => explorer.stream);
 }

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.raw_client import RawClient
 
@@ -62,12 +63,6 @@ class Login:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def replaced(name: str, *pairs: tuple[str, str]) -> str:

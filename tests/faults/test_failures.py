@@ -35,6 +35,7 @@ from sources.sandbox import Node, Sandbox
 from tests.support import mongods
 from tests.support.fakes import until
 from tests.support.mongods import running
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, ServerProcess
 from tests.support.proxy import Proxy
 from tests.support.raw_client import RawClient, Received
@@ -106,12 +107,6 @@ def guarded(tmp_path_factory):
     }
     with mongods.guarded(tmp_path_factory.mktemp("guarded"), SECRET, users) as (node, _):
         yield node
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_unreachable_server_is_named():

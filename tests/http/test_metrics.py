@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from contextlib import closing
@@ -16,13 +15,8 @@ import psutil
 import pytest
 
 from tests.support.metrics import Scrape
+from tests.support.ports import free_port
 from tests.support.raw_client import RawClient
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_clients_their_ends_and_refusals_are_counted(start_server):

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser, chromium_fixture, page_fixture  # noqa: F401 - fixtures
 from tests.support.looks import faint, too_wide
+from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
 
 CELLS = """[...document.querySelectorAll('#documents-frame tbody tr:not(.spacer, .left, .deleted)')]
@@ -285,6 +286,39 @@ def test_rate_and_lag_are_told(page, server, creatures):
 
 
 # -- how it looks ------------------------------------------------------------------------------------
+
+
+def test_numbers_of_the_server_are_shown_while_somebody_looks(page, server, creatures):
+    opened(page, server.url)
+    rows = """Object.fromEntries([...document.querySelectorAll('#server dt')]
+      .map(dt => [dt.textContent, dt.nextSibling.textContent]))"""
+    asked = "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/metrics')).length"
+    assert page.run(f"return {asked}") == 0
+    page.run("document.querySelector('#server summary').click()")
+    page.wait(f"{rows}['Clients'] >= '1'")
+    assert page.run(f"return {rows}")["Live result sets"].endswith(" documents")
+    creatures.insert_one({"_id": 1})
+    page.wait(f"{rows}['Lag behind MongoDB']?.endsWith(' ms')")
+    page.wait(f"{rows}['Events'].endsWith('/s')")
+    page.run("document.querySelector('#server summary').click()")
+    page.wait("!document.getElementById('server').open")
+    before = page.run(f"return {asked}")
+    page.run("setTimeout(() => { window.later = true }, 2500)")
+    page.wait("window.later")
+    assert page.run(f"return {asked}") == before
+    assert page.log() == []
+
+
+def test_server_with_a_port_for_its_numbers_says_so(page, sandbox, database, start_server):
+    database.creatures.insert_one({"_id": 1})
+    server = start_server(
+        "--mongo", sandbox.uri, "--database", database.name, "--metrics-port", str(free_port())
+    )
+    opened(page, server.url)
+    page.run("document.querySelector('#server summary').click()")
+    page.wait(
+        "document.querySelector('#server [role=status]').textContent.includes('does not tell its numbers')"
+    )
 
 
 def test_explorer_fits_a_phone_and_is_legible_in_light_and_dark(page, server, creatures):

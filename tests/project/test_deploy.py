@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,16 +22,11 @@ import yaml
 
 import server
 from brook.settings import ENVIRONMENT_PREFIX, Settings
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("BROOK_", "PYTHON"))}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def settings_of(

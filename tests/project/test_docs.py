@@ -30,6 +30,7 @@ from brook.settings import Settings
 from sources.mongo import errors as mongo_errors
 from tests.support.browser import chromium_fixture, page_fixture  # noqa: F401
 from tests.support.commands import SECONDS, Command, blocks, pattern, replaced
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 
 PAGES = [
@@ -388,12 +389,6 @@ def run_python() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for program in programs:
         program.kill()
         program.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int) -> None:
