@@ -87,6 +87,12 @@ class UriTooLong(ClientError):
     code = "uri-too-long"
 
 
+class BodyTooLarge(ClientError):
+    """The body of a request exceeds the server's bound."""
+
+    code = "body-too-large"
+
+
 class ForeignHost(ClientError):
     """A request is for a host name that is not the server's."""
 

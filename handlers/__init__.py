@@ -92,4 +92,4 @@ def application(
         routes.insert(-1, (r"/sandbox/([^/]+)", SandboxHandler, {"inserter": inserter, **door}))
     refusals = metrics.refusals if metrics is not None else Refusals()
     hosts = Hosts.of(settings, guarded=admission.transport is not None)
-    return HostApplication(routes, hosts, settings.url_max_bytes, log_function=refusals.log)
+    return HostApplication(routes, hosts, settings.url_max_bytes, cors, log_function=refusals.log)

@@ -13,9 +13,11 @@ from typing import Any
 
 import tornado.web
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate
 from tornado.iostream import IOStream, SSLIOStream
 
 from handlers import first_request
+from handlers.bodies import BoundedBody
 from handlers.certificate import Certificate
 from handlers.descriptors import Descriptors
 from handlers.limits import Limits
@@ -49,6 +51,12 @@ class Requests(HTTPServer):
         self._since[stream] = time.monotonic()
         self._left[stream] = left
         self.handle_stream(stream, address)
+
+    def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
+        """Bound the body of a request."""
+        delegate = super().start_request(server_conn, request_conn)
+        application: Any = self.request_callback
+        return BoundedBody(delegate, request_conn, application)
 
     def close_older_than(self, seconds: float) -> None:
         """Close the connections that have been served for longer: their requests are not complete."""

@@ -37,6 +37,7 @@ STATUS = {
     "forbidden": HTTPStatus.FORBIDDEN,
     "unknown-stream": HTTPStatus.NOT_FOUND,
     "not-found": HTTPStatus.NOT_FOUND,
+    "body-too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "uri-too-long": HTTPStatus.REQUEST_URI_TOO_LONG,
     "foreign-host": HTTPStatus.MISDIRECTED_REQUEST,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,

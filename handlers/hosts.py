@@ -13,7 +13,7 @@ from typing import Any
 import tornado.web
 from tornado.httputil import HTTPServerRequest
 
-from brook.errors import ForeignHost, UriTooLong
+from brook.errors import BodyTooLarge, ForeignHost, UriTooLong
 from brook.exposure import is_loopback
 from brook.settings import Settings
 from handlers.base import ProblemHandler
@@ -48,9 +48,12 @@ class Hosts:
 class HostApplication(tornado.web.Application):
     """An application that answers only for its own names and for URLs in their bounds, whatever the route."""
 
-    def __init__(self, routes: list[Any], hosts: Hosts, url_max_bytes: int, **settings: Any) -> None:
+    def __init__(
+        self, routes: list[Any], hosts: Hosts, url_max_bytes: int, cors: Cors, **settings: Any
+    ) -> None:
         super().__init__(routes, **settings)
         self._hosts = hosts
+        self._cors = cors
         self._url_max_bytes = url_max_bytes
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
@@ -58,9 +61,15 @@ class HostApplication(tornado.web.Application):
         if not self._hosts.has(request.host_name):
             return self.get_handler_delegate(request, ForeignHostHandler, {"cors": Cors(())})
         if len(request.uri or "") > self._url_max_bytes:
-            kwargs = {"cors": Cors(()), "most": self._url_max_bytes}
+            kwargs = {"cors": self._cors, "most": self._url_max_bytes}
             return self.get_handler_delegate(request, UriTooLongHandler, kwargs)
         return super().find_handler(request, **kwargs)
+
+    def refuse_body(self, request: HTTPServerRequest, most: int) -> Any:
+        """The handler of the refusal of a body that has more than so many bytes."""
+        if not self._hosts.has(request.host_name):
+            return self.find_handler(request)
+        return self.get_handler_delegate(request, BodyTooLargeHandler, {"cors": self._cors, "most": most})
 
 
 class ForeignHostHandler(ProblemHandler):
@@ -90,6 +99,21 @@ class UriTooLongHandler(ProblemHandler):
         raise UriTooLong(
             f"the path and query have {len(self.request.uri or ''):,} bytes, more than {self._most:,}; "
             "POST /stream takes filters in its body"
+        )
+
+
+class BodyTooLargeHandler(ProblemHandler):
+    """Refuses a request with a large body."""
+
+    def initialize(self, cors: Cors, most: int) -> None:  # type: ignore[override]
+        super().initialize(cors)
+        self._most = most
+
+    def prepare(self) -> None:
+        """Raise BodyTooLarge for every method."""
+        super().prepare()
+        raise BodyTooLarge(
+            f"the body has more than {self._most:,} bytes: spread the subscriptions over several connections"
         )
 
 

@@ -15,6 +15,7 @@ import tornado.web
 from brook.errors import OperatorError
 from brook.settings import Settings
 from handlers.acceptor import Acceptor, Requests
+from handlers.bodies import BODY_MAX_BYTES
 from handlers.certificate import Certificate
 from handlers.descriptors import Descriptors
 from handlers.limits import Limits
@@ -24,9 +25,6 @@ log = logging.getLogger("brook")
 # Number of clients that may wait to be accepted: after a restart they all come at once. The kernel's own
 # bound (net.core.somaxconn) applies too.
 BACKLOG = 8192
-
-# The body of a bundle has some hundred bytes for each subscription.
-BODY_MAX_BYTES = 64 * 1024
 
 # Time for which the kernel keeps a silent connection to itself, so that it takes no descriptor of this
 # process.

@@ -101,13 +101,14 @@ class Metrics:
         return [_plain(metric) for metric in metrics]
 
     def _application(self, settings: Settings) -> tornado.web.Application:
-        common = {"cors": Cors(())}
+        cors = Cors(())
+        common = {"cors": cors}
         routes: list[Any] = [
             (r"/metrics", MetricsHandler, {"metrics": self, **common}),
             (r".*", NotFoundHandler, common),
         ]
         hosts = Hosts.of(settings)
-        return HostApplication(routes, hosts, settings.url_max_bytes, log_function=self.refusals.log)
+        return HostApplication(routes, hosts, settings.url_max_bytes, cors, log_function=self.refusals.log)
 
 
 class MetricsHandler(ProblemHandler):
