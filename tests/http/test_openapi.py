@@ -7,17 +7,11 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import OpenAPIV32SpecValidator
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from brook import __version__, errors
 from brook.bundles import MAX_SUBSCRIPTIONS
@@ -29,7 +23,8 @@ from brook.subscription import OPERATIONS, Format, Mode, Types
 from handlers.base import STATUS
 from handlers.documents import PARAMETERS as OF_DOCUMENTS
 from handlers.streams import MAX_STREAMS
-from tests.support.openapi import DESCRIPTION, PATH, data_of_events, parsed, read
+from tests.support.openapi import DESCRIPTION, PATH, data_of_events, parsed
+from tests.support.openapi_requests import described, exercise
 from tests.support.processes import ROOT, ServerProcess
 
 SPEC, SCHEMAS = DESCRIPTION.spec, DESCRIPTION.schemas
@@ -139,8 +134,6 @@ def test_settings_that_are_named_exist():
 # A stream ends by itself, with a goodbye, after so many seconds.
 SHORT = ("--connection-max-seconds", "0.2", "--heartbeat-seconds", "0.1")
 
-EXAMPLES = {GenerationMode.POSITIVE: 25, GenerationMode.NEGATIVE: 12}
-
 
 @pytest.fixture
 def server(sandbox, database, start_server) -> ServerProcess:
@@ -168,62 +161,14 @@ def writing(database) -> Iterator[None]:
     thread.join()
 
 
-def described(server: ServerProcess, *streams: str) -> Any:
-    """The description of this server, with names that it has."""
-    spec = read()
-    spec["components"]["parameters"]["name"]["schema"] = {"enum": list(streams)}
-    spec["components"]["parameters"]["ns"]["schema"]["items"] = {"enum": list(streams)}
-    schema = schemathesis.openapi.from_dict(spec)
-    schema.config.update(base_url=server.url)
-    # The streams end by themselves; after 20 events it would leave, before the goodbye.
-    schema.config.max_stream_events = 100_000
-    return schema
-
-
 def healthy(server: ServerProcess) -> None:
     bad = [line for line in server.log if re.search(r"Traceback| ERROR ", line)]
     assert not bad, bad[:20]
     assert server.stop() == 0
 
 
-def excluded(mode: GenerationMode, case: schemathesis.Case, status: int) -> list[Any]:
-    # Parameters that exclude each other are refused: no schema of single parameters can say so.
-    checks: list[Any] = [positive_data_acceptance] if mode is GenerationMode.POSITIVE else []
-    if case.headers.get("Last-Event-ID"):
-        # The header wins over `since`, which is not read then, whatever it holds.
-        checks.append(negative_data_rejection)
-    # On a machine that is busy, MongoDB can be late. Where a 503 is not described, it is still a failure.
-    return [*checks, not_a_server_error] if status == 503 else checks
-
-
 def test_no_request_gets_an_answer_that_is_not_described(server, database, writing):
-    schema = described(server, "creatures", f"{database.name}.creatures", "nothing")
-    seen: Counter[tuple[str, int]] = Counter()
-
-    def ask(label: str, strategy: Any, mode: GenerationMode) -> None:
-        @given(case=strategy)
-        @settings(
-            max_examples=EXAMPLES[mode], deadline=None, database=None, derandomize=True,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        def run(case: schemathesis.Case) -> None:
-            answer = case.call(timeout=60)
-            seen[label, answer.status_code] += 1
-            if answer.status_code == 400 and not answer.content:
-                return  # More parameters than Tornado reads: protocol.md says so.
-            case.validate_response(
-                answer,
-                additional_checks=[data_of_events],
-                excluded_checks=excluded(mode, case, answer.status_code),
-            )
-
-        run()
-
-    for found in schema.get_all_operations():
-        operation = found.ok()
-        ask(operation.label, operation.as_strategy(GenerationMode.POSITIVE), GenerationMode.POSITIVE)
-        if list(operation.iter_parameters()) or operation.body:
-            ask(operation.label, operation.as_strategy(GenerationMode.NEGATIVE), GenerationMode.NEGATIVE)
+    seen = exercise(described(server.url, "creatures", f"{database.name}.creatures", "nothing"))
     # It would be no test if all were refused.
     for label in ("GET /stream", "GET /stream/{name}", "POST /stream", "GET /documents/{name}"):
         assert seen[label, 200] >= 2, seen
@@ -256,7 +201,7 @@ def kinds_of(case: schemathesis.Case, expected: set[str]) -> set[str]:
 @pytest.mark.parametrize("kind", QUERIES)
 def test_events_of_a_stream_are_as_described(kind, server, writing):
     query, expected = QUERIES[kind]
-    case = described(server, "creatures")["/stream/{name}"]["GET"].Case(
+    case = described(server.url, "creatures")["/stream/{name}"]["GET"].Case(
         path_parameters={"name": "creatures"},
         query={name: json.dumps(value) if name == "sort" else value for name, value in query.items()},
     )
@@ -269,7 +214,7 @@ def test_events_of_a_bundle_are_as_described(server, writing):
         "b": {"format": "envelope"},
         "c": {"mode": "count"},
     }
-    case = described(server, "creatures")["/stream"]["POST"].Case(
+    case = described(server.url, "creatures")["/stream"]["POST"].Case(
         body={"subscriptions": body}, media_type="application/json"
     )
     expected = {"opened", "snapshot", "live", "changes", "count", *OPERATIONS, "commit", "bye"}
