@@ -10,14 +10,14 @@ import http.client
 import sys
 from collections.abc import Sequence
 
-from conformance import bundles, changes, framing, live, problems, resume
+from conformance import access, bundles, changes, framing, live, problems, resume
 from conformance.rule import Breach, Rule, Subject
 from conformance.stream import Silence
 from conformance.target import Target
 from conformance.writer import Writer
 
 RULES: tuple[Rule, ...] = (
-    *framing.RULES, *problems.RULES, *bundles.RULES, *changes.RULES, *resume.RULES, *live.RULES
+    *framing.RULES, *problems.RULES, *access.RULES, *bundles.RULES, *changes.RULES, *resume.RULES, *live.RULES
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ class Needs(enum.Enum):
     NOTHING = ""
     DOCUMENTS = "this server has no collections"
     WRITES = "needs --mongo URI"
+    GUARD = "needs --token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,12 @@ class Subject:
         return self.writer
 
     def has(self, needs: Needs) -> bool:
-        return needs is Needs.NOTHING or bool(self.collection if needs is Needs.DOCUMENTS else self.writer)
+        has = {
+            Needs.DOCUMENTS: bool(self.collection),
+            Needs.WRITES: self.writer is not None,
+            Needs.GUARD: bool(self.target.token),
+        }
+        return has.get(needs, True)
 
 
 @dataclass(frozen=True, slots=True)

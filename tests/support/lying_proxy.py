@@ -16,6 +16,19 @@ def honest(piece: bytes) -> bytes:
     return piece
 
 
+def without(pattern: bytes) -> Lie:
+    return changed(pattern, b"")
+
+
+def changed(pattern: bytes, by: bytes) -> Lie:
+    return lambda piece: re.sub(pattern, by, piece)
+
+
+def judged(printed: str) -> dict[str, str]:
+    """The first word of the conformance suite's line about each rule."""
+    return {name: word for word, name in re.findall(r"^(ok|BREACH|-) +([a-z0-9-]+) ", printed, re.M)}
+
+
 class LyingProxy:
     """Passes each request on with HTTP/1.0, so that the body that comes back is bare and can be changed."""
 
