@@ -342,7 +342,7 @@ def _check(
     fields = {} if configuration is None else configuration.filtered_fields()
     streams = [FilteredStream(name, namespace, paths) for (name, namespace), paths in fields.items()]
     examining = doctor.examine(uri, settings, unnamed=unnamed, streams=streams)
-    findings = [*asyncio.run(examining), *host.examine()]
+    findings = [*asyncio.run(examining), *certificate.examine(settings), *host.examine()]
     click.echo(finding.as_json(findings) if output == "json" else finding.text(findings))
     raise SystemExit(0 if finding.works(findings) else 1)
 

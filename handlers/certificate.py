@@ -10,7 +10,9 @@ import ssl
 from typing import NoReturn, Self
 
 from brook.errors import OperatorError
+from brook.finding import Finding, Level
 from brook.settings import Settings
+from handlers import validity
 from handlers.tls_connection import TlsSocket
 
 log = logging.getLogger(__name__)
@@ -49,15 +51,36 @@ class Certificate:
             return
         if not quietly:
             log.info("new connections get the certificate of %(file)s", {"file": self._certificate})
+            warn(self._certificate)
 
 
 def check(settings: Settings) -> tuple[signal.Signals, ...]:
-    """Raise OperatorError for unusable files. Return the signals that every process must get."""
+    """Raise OperatorError for unusable files, and warn of a certificate that expires. Return the signals that
+    every process must get.
+    """
     if Certificate.of(settings) is None:
         return ()
+    warn(settings.tls_cert)
     # The files are read when the server starts to listen: until then the signal must only not end it.
     signal.signal(RENEWAL, lambda number, frame: None)
     return (RENEWAL,)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Return the findings about the files; none without TLS."""
+    try:
+        certificate = Certificate.of(settings)
+    except OperatorError as error:
+        says, _, remedy = str(error).partition(": ")
+        return [Finding(Level.ERROR, validity.SUBJECT, says, remedy)]
+    return [] if certificate is None else validity.examine(settings.tls_cert)
+
+
+def warn(path: str) -> None:
+    """Log a warning for a certificate that is not valid now, or not for long."""
+    for finding in validity.examine(path):
+        if finding.level is Level.WARNING:
+            log.warning("%(says)s; %(remedy)s", {"says": finding.says, "remedy": finding.remedy})
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

@@ -77,7 +77,7 @@ def test_rooms_name_only_those_below_them(path):
 def test_each_room_uses_only_the_libraries_that_are_its_business(path):
     known = {
         "server": {"click", "tornado"},
-        "handlers": {"tornado", "prometheus_client"},
+        "handlers": {"tornado", "prometheus_client", "cryptography"},
         "sources": DRIVER | {"bson"},
         "brook": {"bson", "orjson", "jwt", "click"},
     }
@@ -86,6 +86,8 @@ def test_each_room_uses_only_the_libraries_that_are_its_business(path):
     assert foreign <= known[room]
     if "prometheus_client" in foreign:
         assert name_of(path) == "handlers.metrics"
+    if "cryptography" in foreign:
+        assert name_of(path) == "handlers.validity"
     if "jwt" in foreign:
         assert name_of(path).startswith("brook.access.")
     if "click" in foreign:

@@ -32,12 +32,14 @@ class Authority:
         )
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, passphrase: bytes = b"") -> tuple[Path, Path]:
-        """The files of a new certificate and its key."""
+    def issue(
+        self, name: str, passphrase: bytes = b"", *, days: tuple[float, float] = (-1, 60)
+    ) -> tuple[Path, Path]:
+        """The files of a new certificate and its key. It is valid from so many days after now to so many."""
         key = ec.generate_private_key(ec.SECP256R1())
         addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
-            _builder(_named(name), self._name, key.public_key())
+            _builder(_named(name), self._name, key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
@@ -67,7 +69,10 @@ def _named(name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    days: tuple[float, float] = (-1, 60),
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -76,8 +81,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
+        .not_valid_before(now + days[0] * DAY)
+        .not_valid_after(now + days[1] * DAY)
     )
 
 
