@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 from urllib.parse import quote
 
 import pymongo
 import pytest
-from bson import Timestamp
 from pymongo import WriteConcern
 
 from brook.changes import resume_token
 from sources.sandbox import Sandbox
 from tests.support.copies import Copy
 from tests.support.processes import ServerProcess
+from tests.support.random_writes import Drops, writing
 from tests.support.raw_client import RawClient, Received
 
 
@@ -304,80 +303,6 @@ def test_set_that_is_too_large_is_refused(sandbox, creatures, start_server):
     asyncio.run(scenario())
 
 
-class Drops:
-    """The drops of a collection. MongoDB shows nothing of a time before one, instead of refusing."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = Timestamp(0, 0)
-
-    def drop(self, creatures: Any) -> None:
-        with self._lock:
-            creatures.drop()
-            self._last = creatures.database.client.admin.command("ping")["operationTime"]
-
-    def find(self, creatures: Any, id: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """`find` at the time of an event; None if that was before a drop."""
-        with self._lock:
-            time = Timestamp(*resume_token.cluster_time(resume_token.position(id).key))
-            return found(creatures, time, asked) if time > self._last else None
-
-
-@contextmanager
-def writing(creatures: Any, seed: int, drops: Drops) -> Iterator[None]:
-    """Threads that write to few documents: in and out of the filter, in transactions, also drop them all."""
-    stopped = threading.Event()
-
-    def write(number: int) -> None:
-        chance = random.Random(seed + number)
-        with creatures.database.client.start_session() as session:
-            while not stopped.is_set():
-                id = chance.choice([*range(10), "1", "2"])
-                what = chance.random()
-                try:
-                    if what < 0.15:
-                        creatures.delete_one({"_id": id})
-                    elif what < 0.3:
-                        creatures.replace_one({"_id": id}, {"n": chance.randrange(4)}, upsert=True)
-                    elif what < 0.45:
-                        with session.start_transaction():
-                            for each in chance.sample(range(10), 3):
-                                change = {"$inc": {"n": chance.choice((-1, 1))}}
-                                creatures.update_one({"_id": each}, change, session=session)
-                    elif what < 0.46:
-                        drops.drop(creatures)
-                    else:
-                        change = {"$set": {"n": chance.randrange(4), "by": number}}
-                        creatures.update_one({"_id": id}, change, upsert=True)
-                except pymongo.errors.OperationFailure:
-                    pass  # a write conflict, an upsert that came second, a collection that is being dropped
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
-
-
-def found(creatures: Any, time: Timestamp, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """`find` at a time; None if MongoDB cannot read there, as just after a drop."""
-    command = {
-        "find": creatures.name,
-        "batchSize": 1000,
-        **asked,
-        "readConcern": {"level": "snapshot", "atClusterTime": time},
-    }
-    try:
-        batch = creatures.database.command(command)["cursor"]["firstBatch"]
-    except pymongo.errors.OperationFailure:
-        return None
-    return {json.dumps(document["_id"]): document for document in batch}
-
-
 @pytest.mark.parametrize(
     "asked",
     [{"filter": {"n": {"$gte": 2}}}, {"filter": {}, "sort": {"n": -1, "by": 1, "_id": 1}, "limit": 4}],
@@ -406,8 +331,9 @@ def test_copy_equals_find_at_the_time_of_every_event_under_writers_and_cuts(serv
                         ):
                             continue
                         is_true = True
-                        expected = await asyncio.to_thread(drops.find, creatures, event.id, asked)
-                        if expected is not None:
+                        found = await asyncio.to_thread(drops.find, creatures, event.id, [asked])
+                        if found is not None:
+                            (expected,) = found
                             assert copy.held == expected, event
                             if "sort" in asked:
                                 assert list(copy.held) == list(expected), event
