@@ -68,8 +68,9 @@ async def serve(
     siblings: Siblings | None = None,
     inserter: Inserter | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, not at all if it is `stopped` already. Raises OperatorError when that is
-    not possible (any more).
+    """Serve until SIGTERM or SIGINT; not at all if `stopped()` is true already.
+
+    Raises OperatorError if the server cannot start, and the source's error if its events end.
     """
     history = History(settings.history_max_bytes, settings.history_seconds)
     replayer = Replayer(source, history, settings.replay_cursors)
@@ -103,7 +104,7 @@ async def serve(
             await metrics.open(settings)
             server = listening.listen(settings, app, descriptors, limits)
             if source.has_documents and admission.transport is None and (siblings or Siblings()).number == 0:
-                _warn(settings)
+                _warn_of_exposure(settings)
             try:
                 await _unless_ended(tasks, asyncio.Event().wait())
             finally:
@@ -123,7 +124,7 @@ async def serve(
 async def _drain(
     settings: Settings, server: Acceptor, readiness: Readiness, keeper: Keeper, *, at_once: bool
 ) -> None:
-    """Let load balancers notice, unless it has to be `at_once`, and then say goodbye to all clients."""
+    """Report "not ready" for `drain_delay_seconds` (not if `at_once`), then say goodbye to all clients."""
     readiness.leave()
     if not at_once:
         await asyncio.sleep(settings.drain_delay_seconds)
@@ -133,8 +134,8 @@ async def _drain(
     await server.close_all_connections()
 
 
-def _warn(settings: Settings) -> None:
-    """Warn of the readers that a server without access rules has."""
+def _warn_of_exposure(settings: Settings) -> None:
+    """Log who can read everything from a server without access rules."""
     if (open_to := exposure(settings)) is not None:
         log.warning("no access rules: %(readers)s can read all of %(readable)s; %(remedy)s", open_to)
 
@@ -201,7 +202,7 @@ async def _run(
 async def _admission(
     settings: Settings, uri: str | None, configuration: Configuration | None
 ) -> AsyncIterator[Admission]:
-    """The rules of the configuration; without any, everyone is let in."""
+    """The admission by the configured rules; without any, it lets everyone in."""
     if uri is None:
         yield Everyone(SingleStream(private=True))
         return
@@ -244,7 +245,7 @@ def _result_sets(settings: Settings, source: Source, history: History) -> Result
 @click.option("--check-config", is_flag=True, help="Check the file of --config, and exit.")
 @click.option("--demo", is_flag=True, envvar="BROOK_DEMO", help="Play a scripted demo to each client.")
 @click.option("--mongo", metavar="URI", envvar="BROOK_MONGO", help="Follow the MongoDB at this URI.")
-@click.option("--check", is_flag=True, help="With --mongo: say what will matter, with remedies, and exit.")
+@click.option("--check", is_flag=True, help="With --mongo: report problems, with remedies, and exit.")
 @click.option(
     "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output of --check."
 )

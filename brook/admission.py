@@ -1,4 +1,4 @@
-"""Admission: the streams that a client has. Without access rules, everyone has all of them."""
+"""Admission: the streams that a client may open. Without access rules, every client may open all of them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Credentials:
 
     @property
     def asks(self) -> bool:
-        """True if there is something for the application to recognise."""
+        """True if the request has a header by which the application may recognise the client."""
         return bool(self.authorization or self.cookie)
 
 
 class Lease:
-    """The time for which a client is let in. The list of subscribers ends its stream at the end of it."""
+    """The time for which a client is let in. The keeper ends its stream when the lease expires."""
 
     __slots__ = ("__weakref__", "expires", "subject")
 
@@ -47,12 +47,12 @@ class Admitted:
 
     streams: Streams
     lease: Lease | None = None
-    """None for one that may stay for ever."""
+    """None for a client that may stay without a limit of time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """The places of a request that are searched for credentials."""
+    """The parts of a request that are searched for credentials."""
 
     cookie: str = ""
     """The name of the cookie that holds a token; empty for none."""
@@ -77,7 +77,7 @@ class Admission(Protocol):
         """The same as `admit`, for credentials for which it need not wait."""
 
     async def admit(self, credentials: Credentials, streams: Sequence[str]) -> Admitted:
-        """Let a client in that wants these streams. Raises ClientError."""
+        """Let in a client that asks for these streams. Raises ClientError."""
 
     async def open(self) -> None:
         """Get ready."""

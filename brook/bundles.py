@@ -41,17 +41,17 @@ def parse(body: bytes, make: Make) -> BundleRequest:
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}"[:200]) from None
     if not isinstance(request, dict) or not request.keys() <= {"since", "subscriptions"}:
-        raise BadRequest('the body is a JSON object of "subscriptions" and "since"')
+        raise BadRequest('the body must be a JSON object of "subscriptions" and, if wanted, "since"')
     since, wanted = request.get("since"), request.get("subscriptions")
     if since is not None and not isinstance(since, str):
-        raise InvalidParameter("since is a text: an id that a stream gave, a time, or now")
+        raise InvalidParameter("since takes a string: an id that a stream gave, a time, or now")
     if not isinstance(wanted, dict) or not 1 <= len(wanted) <= MAX_SUBSCRIPTIONS:
-        raise BadRequest(f'"subscriptions" is an object of 1 to {MAX_SUBSCRIPTIONS} subscriptions, by name')
+        raise BadRequest(f'"subscriptions" must be an object of 1 to {MAX_SUBSCRIPTIONS} named subscriptions')
     parts: dict[str, Subscription] = {}
     tags, fresh = {}, set()
     for name, one in wanted.items():
         if not _NAME.fullmatch(name):
-            raise BadRequest(f"the name {name[:70]!r} is not of 1 to 64 letters, digits, _ and -")
+            raise BadRequest(f"the name {name[:70]!r} does not consist of 1 to 64 letters, digits, _ and -")
         try:
             part, is_fresh = _subscription(one, make)
         except RecursionError:
@@ -68,7 +68,7 @@ def parse(body: bytes, make: Make) -> BundleRequest:
 
 
 def named_streams(body: bytes) -> list[str]:
-    """Return the names of the streams in a body; of a malformed one those that can be found."""
+    """Return the names of the streams in a body, sorted. Malformed subscriptions are skipped."""
     try:
         wanted = json.loads(body)["subscriptions"].values()
         names = {one.get("stream", DEFAULT) for one in wanted if isinstance(one, dict)}
@@ -83,18 +83,18 @@ def opened(tags: Mapping[str, str]) -> str:
 
 
 def _subscription(one: Any, make: Make) -> tuple[Subscription, bool]:
-    """Return a subscription with its tag, and True if it begins with a snapshot."""
+    """Return a subscription with its tag, and True if it does not begin at `since`."""
     if not isinstance(one, dict):
-        raise BadRequest("a subscription is an object of parameters")
+        raise BadRequest("a subscription must be an object of parameters")
     parameters = dict(one)
     stream = parameters.pop("stream", None)
     if stream is not None and not isinstance(stream, str):
-        raise InvalidParameter("stream is the name of a stream, as in /stream/{name}")
+        raise InvalidParameter("stream takes the name of a stream, as in /stream/{name}")
     if "checkpoints" in parameters:
-        raise InvalidParameter("checkpoints does not work in a bundle, which ends each batch with one")
+        raise InvalidParameter("checkpoints does not work in a bundle, which ends each batch with a position")
     is_fresh = parameters.pop("snapshot", False)
     if is_fresh not in (True, False):
-        raise InvalidParameter("snapshot is true or false")
+        raise InvalidParameter("snapshot takes true or false")
     part = make(stream, {name: _texts(name, value) for name, value in parameters.items()})
     if part.mode is Mode.CHANGES and part.format is not Format.ENVELOPE:
         raise InvalidParameter('mode=changes needs "format":"envelope" in a bundle')
@@ -107,7 +107,7 @@ def _texts(name: str, value: Any) -> list[str]:
         return [value if isinstance(value, str) else json.dumps(value)]
     if isinstance(value, list):
         if not value:
-            raise InvalidParameter(f"{name[:50]} is an empty list; leave it out to have all")
+            raise InvalidParameter(f"{name[:50]} is an empty list; leave it out to select everything")
         texts = [_text(name, each) for each in value]
         return texts if name in ("ns", "id") else [",".join(texts)]
     return [_text(name, value)]
@@ -118,4 +118,4 @@ def _text(name: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, str | int):
         return str(value)
-    raise InvalidParameter(f"{name[:50]} takes a text, a number or a list of them")
+    raise InvalidParameter(f"{name[:50]} takes a string, a number or a list of them")

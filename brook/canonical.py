@@ -22,9 +22,9 @@ def tag(value: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Return a text that equal values share, and different ones do not.
+    """Return a string that is the same for equal values, and different for others.
 
-    Knows frozen dataclasses, sets, sequences, and plain values. Numbers are equal across their types.
+    Takes frozen dataclasses, sets, sequences and plain values. Numbers are equal across their types.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         compared = [getattr(value, field.name) for field in dataclasses.fields(value) if field.compare]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from brook.subscription import Mode
 
 ALL = "*"
-"""In the place of a collection: all of the database."""
+"""In the place of a collection's name: all collections of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class StreamInfo:
 
     @property
     def all_of(self) -> str | None:
-        """The database of which it stands for every collection."""
+        """The database, if this stands for all of its collections; None for a single stream."""
         database, _, name = (self.collection or "").partition(".")
         return database if name == ALL else None
 

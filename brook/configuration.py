@@ -18,10 +18,10 @@ from brook.query import Filter
 from brook.settings import Settings, flag
 from brook.toml_file import Table, TomlFile
 
-# The ways to start that are no settings.
+# Keys that choose the mode of the server. They are not settings.
 _MODES = ("mongo",)
 
-# The settings that name what is followed.
+# The settings that name the followed collections.
 _FOLLOWED = ("database", "collection", "namespace")
 
 # The settings that name files. As for all paths of the file, a relative one begins at its folder.
@@ -67,8 +67,8 @@ class Configuration:
         return named
 
     def followed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings that follow the collections of the streams, beside those that are `given`: values
-        of `database`, `collection` and `namespace`, without the defaults.
+        """Return `database`, `collection` and `namespace` for a server that follows the streams' collections
+        as well as the `given` ones. `given` has values of the same settings, without their defaults.
         """
         namespaces = sorted({stream.namespace for stream in self.streams})
         if not namespaces:
@@ -103,7 +103,7 @@ class Configuration:
         access = AccessSettings.of(root.table("access")) if "access" in root else None
         streams = stream_tables.read(root.table("streams"), access=access is not None)
         if access is not None and not streams and not access.signed_streams:
-            root.refuse("access", "is there, but no [streams.NAME] that it opens: nobody could hear anything")
+            root.refuse("access", "needs a [streams.NAME]: without one, no client could read anything")
         return cls(settings, access, streams)
 
 
@@ -115,13 +115,13 @@ def _setting(root: Table, key: str, default: Any) -> Any:
     else:
         kind = int | float if isinstance(default, float) else type(default)
         if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
-            wanted = "a text" if isinstance(default, str) else "a number"
+            wanted = "a string" if isinstance(default, str) else "a number"
             root.refuse(key, f"takes {wanted}, got {value!r}"[:200])
     return str(root.file.path.parent / value) if key in _PATHS and value else value
 
 
 def _check(root: Table, settings: Mapping[str, Any]) -> None:
-    """Refuse a value that `Settings` does not take, alone or beside the others."""
+    """Refuse a value that `Settings` does not accept, by itself or together with the others."""
     try:
         Settings(**settings)
     except SettingsError as error:
@@ -129,6 +129,6 @@ def _check(root: Table, settings: Mapping[str, Any]) -> None:
             try:
                 Settings(**{key: value})
             except SettingsError as own:
-                # The key stands before it already, as the file has it.
+                # `refuse` puts the key, as it is in the file, in front of the message.
                 root.refuse(key, str(own).removeprefix(f"{flag(key)} "))
         root.refuse("", str(error))

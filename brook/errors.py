@@ -20,7 +20,7 @@ class ClientError(BrookError):
 
     code = "bad-request"
     at = ""
-    """The place in the request's body; empty if the whole of it is meant."""
+    """The faulty part of the request's body; empty if the fault is not in one part."""
 
 
 class BadRequest(ClientError):
@@ -70,7 +70,7 @@ class TokenExpired(Unauthenticated):
 
 
 class Forbidden(ClientError):
-    """The client is known, and may not have this."""
+    """The client is known, and not allowed to have this."""
 
     code = "forbidden"
 
@@ -122,7 +122,7 @@ class Draining(Unavailable):
 
 
 class TooManyConnections(Unavailable):
-    """As many clients as the system allows are connected."""
+    """The server, the client's address or its subject has the maximum number of streams or subscriptions."""
 
     code = "too-many-connections"
 
@@ -132,7 +132,7 @@ class SnapshotUnavailable(BrookError):
 
 
 class FetchFailed(BrookError):
-    """A document of another server, such as a set of keys, cannot be had now."""
+    """Another server, such as that of the published keys, has not answered, or not with a usable answer."""
 
 
 class CannotResume(BrookError):

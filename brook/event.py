@@ -158,8 +158,8 @@ class Batch:
 
     `checkpoint` promises that the source has yielded every event up to it. `recipient` addresses the
     batch to one subscription; the history does not keep such a batch. `restarted` marks a gap in the
-    log: no position before this batch can be resumed. A batch with something
-    `incomplete` needs `Source.complete` before it is published.
+    log: no position before this batch can be resumed. A batch with an entry in `incomplete` needs
+    `Source.complete` before it is published.
     """
 
     events: tuple[LogEvent, ...] = ()

@@ -11,7 +11,9 @@ _PAGES = "every web page that a browser there has open (CORS *)"
 
 
 def exposure(settings: Settings) -> dict[str, str] | None:
-    """Return who can read what, and the remedy; None if only programs on this machine can read."""
+    """Return `readers`, `readable` and `remedy`, as words for the log. None if only programs on this machine
+    can read.
+    """
     readers, remedies = [], []
     if is_loopback(settings.host):
         readers.append("every program on this machine")

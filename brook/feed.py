@@ -14,8 +14,9 @@ from brook.source import Source
 
 log = logging.getLogger(__name__)
 
-# A batch of a thousand small changes has some 500 kB. One of these is slow to render: 16 MB of control
-# characters take a second for each distinct subscription, and the health check would wait for all of them.
+# A larger batch is published in turns. A thousand small changes have some 500 kB. The slowest batch, 16 MB of
+# control characters, takes a second to render for each distinct subscription, and in one turn the health
+# check would wait for all of them.
 LARGE_BATCH_BYTES = 2 * 1024 * 1024
 
 
@@ -58,7 +59,7 @@ class Feed:
                 await asyncio.sleep(0)
         finally:
             self.running = False
-        raise BrookError("the source ended, which it must not")
+        raise BrookError("the source has ended; its events() must never end")
 
     async def _publish(self, batch: Batch) -> None:
         lag = self._source.lag_seconds(batch) if batch.events else None

@@ -13,9 +13,9 @@ class Level(enum.StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """The server works, and lacks something that some may want."""
+    """The server works, but lacks a feature that some users want."""
     WARNING = "warning"
-    """The server works, and this is likely to be a mistake."""
+    """The server works, but this is likely to be a mistake."""
     ERROR = "error"
     """The server cannot work."""
 

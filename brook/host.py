@@ -7,17 +7,18 @@ from pathlib import Path
 
 from brook.finding import Finding, Level
 
-# Fewer files than this are the default of a shell, and no choice of an operator.
+# A limit up to this is a system's default, not an operator's choice.
 FEW_FILES = 4096
 
-# The number of waiting clients for which the server asks.
+# The number of clients that may wait to be accepted: after a restart they all come at once. The kernel's own
+# bound (net.core.somaxconn) applies too.
 BACKLOG = 8192
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 def examine(somaxconn: Path = SOMAXCONN) -> list[Finding]:
-    """Return the findings. Reads two numbers."""
+    """Return one finding for each limit that this machine has."""
     return [_files(), *_waiting(somaxconn)]
 
 
@@ -35,10 +36,10 @@ def _files() -> Finding:
 
 def _waiting(somaxconn: Path) -> list[Finding]:
     try:
-        most = int(somaxconn.read_text())
+        limit = int(somaxconn.read_text())
     except (OSError, ValueError):
         return []  # only Linux has it
-    says = f"{most} clients may wait to be accepted when all come back at once"
-    if most >= BACKLOG:
+    says = f"{limit} clients may wait to be accepted when all come back at once"
+    if limit >= BACKLOG:
         return [Finding(Level.OK, "net.core.somaxconn", says)]
     return [Finding(Level.NOTE, "net.core.somaxconn", says, f"sysctl -w net.core.somaxconn={BACKLOG}")]

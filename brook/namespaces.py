@@ -9,7 +9,7 @@ from brook.catalog import ALL, StreamInfo
 from brook.errors import InvalidParameter, UnknownStream
 from brook.settings import Settings
 
-# More names would fill the screen.
+# Number of names in one message. More would fill the screen.
 MAX_NAMES = 10
 
 # In a URI, these databases say where the user is defined. They hold no documents to stream.
@@ -57,7 +57,7 @@ class Namespaces:
         """
         if stream is not None:
             return self.find(stream)
-        known = [f"{database}.{name}" for database, names in self.by_database.items() for name in names]
+        known = self._all()
         if len(known) != 1 or known[0].endswith("." + ALL):
             raise InvalidParameter("mode=live and mode=count need one collection: use /stream/{collection}")
         return known[0]
@@ -65,11 +65,10 @@ class Namespaces:
     def only(self, names: Iterable[str]) -> frozenset[str] | None:
         """Apply `find` to each name. Returns None if the result is every collection of the server."""
         wanted = frozenset(map(self.find, names))
-        known = {f"{database}.{name}" for database, names in self.by_database.items() for name in names}
-        return None if wanted == known else wanted
+        return None if wanted == set(self._all()) else wanted
 
     def hold(self, database: str, collection: str | None) -> bool:
-        """Return True if the operator named the collection, or if None, any collection of the database."""
+        """Return True if the operator named the collection; for None, any collection of the database."""
         collections = self.by_database.get(database, set())
         if collection is None:
             return bool(collections)
@@ -77,9 +76,12 @@ class Namespaces:
             return False
         return collection in collections or ALL in collections
 
+    def _all(self) -> list[str]:
+        collections = self.by_database.items()
+        return [f"{database}.{name}" for database, names in collections for name in sorted(names)]
+
     def __str__(self) -> str:
-        names = ((database, name) for database, names in self.by_database.items() for name in sorted(names))
-        return ", ".join(f"{database}.{name}" for database, name in names)
+        return ", ".join(self._all())
 
 
 def named_database(uri: str) -> str:
@@ -93,7 +95,11 @@ def named_database(uri: str) -> str:
 
 
 def listed(catalog: Sequence[StreamInfo]) -> str:
-    """Say which streams there are, for a message; the first ones only, if there are many."""
-    names = [info.name for info in catalog]
+    """List the streams for a message, the first ones only if there are many."""
+    return f"there are: {first_names([info.name for info in catalog])}" if catalog else "there are none"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """List the first names for a message, and count the others."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"there are: {', '.join(names[:MAX_NAMES])}{more}" if names else "there are none"
+    return ", ".join(names[:MAX_NAMES]) + more

@@ -31,10 +31,10 @@ CHANGES_ONLY = ("ns", "id", "ops", "format", "before")
 # Parameters that describe a result set.
 LIVE_ONLY = ("sort", "limit", "every")
 
-# The longest window: a client draws it, and the server keeps its documents.
+# The largest `limit`: a client draws the whole window, and the server keeps its documents.
 MAX_LIMIT = 1000
 
-# The paces of live mode, in milliseconds.
+# The allowed values of `every`, in milliseconds.
 EVERY = range(100, 60_001)
 
 # Maximum number of values of a repeatable parameter. Each value costs a look-up for each change.
@@ -67,8 +67,8 @@ def subscription(
 ) -> Subscription:
     """Return the subscription for `/stream` or `/stream/{stream}` with these parameters.
 
-    Raises InvalidParameter, InvalidFilter or UnknownStream. A misspelled parameter must not select
-    everything.
+    Raises InvalidParameter, also for an unknown name: a misspelled filter must not select everything. Raises
+    InvalidFilter or UnknownStream.
     """
     for name, values in parameters.items():
         if name not in PARAMETERS:
@@ -154,7 +154,7 @@ def _format(text: str | None, *, several: bool) -> Format:
 
 def _filter(text: str) -> Filter | None:
     filter = Filter.parse(text)
-    return filter if filter.asks_for_something else None
+    return None if filter.is_empty else filter
 
 
 def _operations(text: str) -> frozenset[str] | None:
@@ -194,7 +194,7 @@ def _choice(kind: type[Choice], text: str, name: str) -> Choice:
 
 
 def _number(one: Mapping[str, str], name: str, allowed: range) -> int:
-    """Return a whole number; 0 if it is not given."""
+    """Return the value of a parameter; 0 if it is not given."""
     text = one.get(name)
     if text is None:
         return 0

@@ -27,7 +27,7 @@ def _setting(default: Any, help: str, *, min: float | None = None, max: float | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The operator's settings, valid by construction. Names end with their unit."""
+    """The operator's settings, valid by construction. The name of a measure ends with its unit."""
 
     host: str = _setting("localhost", "Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = _setting(3333, "Port to listen on; 0 picks a free one.", min=0, max=65535)
@@ -126,8 +126,8 @@ class Settings:
     )
     max_connections_per_address: int = _setting(
         1000,
-        "Maximum number of connections of one address to a process; of an IPv6 network of 64 bits. "
-        "This machine's own are not counted.",
+        "Maximum number of connections to a process from one address, or from one IPv6 /64 network. "
+        "Connections from this machine are not counted.",
         min=1,
     )
     max_connections_per_subject: int = _setting(
@@ -143,8 +143,8 @@ class Settings:
 
     request_timeout_seconds: float = _setting(
         20.0,
-        "Time for the line and headers of a request to arrive, as much for its body, and for the next "
-        "request.",
+        "Time for the line and headers of a request to arrive; also for its body, and until the next "
+        "request of a connection.",
         min=0.1,
         max=3600,
     )

@@ -12,7 +12,7 @@ from brook.subscription import Subscription
 
 
 class Source(abc.ABC):
-    """The origin of events. Only `events` has to be written; the rest is for sources with a log."""
+    """The origin of events. Only `events` has to be written; the rest is for a source with a log."""
 
     has_documents = False
     """True if `snapshot` can read the documents that the events are about."""
@@ -33,7 +33,7 @@ class Source(abc.ABC):
         """Get ready. Raises OperatorError, with a message that says what to do."""
 
     async def past(self) -> AsyncIterator[Batch]:
-        """The events shortly before now, to fill the history before any client is let in. Ends."""
+        """The events shortly before now, to fill the history before any client is let in. Must end."""
         return
         yield Batch()  # makes this a generator
 
@@ -74,7 +74,7 @@ class Source(abc.ABC):
         """The log after a position, going on into the present until closed.
 
         Begins with the event that an exact position names, so that the reader sees that it exists.
-        Raises HistoryLost when the log no longer holds the position, UnknownPosition when it cannot.
+        Raises HistoryLost if the log no longer contains the position, UnknownPosition if it never did.
         """
         raise HistoryLost(f"this source keeps no log to resume {after.id} from")
         yield Batch()  # makes this a generator
@@ -101,4 +101,4 @@ class Source(abc.ABC):
         return None
 
     async def close(self) -> None:  # noqa: B027
-        """Give everything back."""
+        """Close all connections, and end all tasks."""

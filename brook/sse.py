@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-# "id: ... If the field value does not contain U+0000 NULL, then set the last event ID buffer to the
-# field value. Otherwise, ignore the field." A field name without a colon is a field
-# with an empty value, so this line clears the id. It belongs to the block that follows it.
+# "id: ... If the field value does not contain U+0000 NULL, then set the last event ID buffer to the field
+# value. Otherwise, ignore the field." A field name without a colon is a field with an empty value, so this
+# line clears the id. It belongs to the block that follows it.
 CLEAR_ID = b"id\n"
 
 # "Authors ... should include a comment line (one starting with a ':' character) every 15 seconds or so."

@@ -1,4 +1,4 @@
-"""The request to stop: SIGTERM or SIGINT, at any moment of the start and of the run."""
+"""The request to stop, by SIGTERM or SIGINT. It may come at any moment, also during the start."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """SIGTERM and SIGINT, until `stop_event` or `workers` handles them.
+    """Handles SIGTERM and SIGINT until `stop_event` or `workers` installs a handler of its own.
 
     The handler only notes the signal. An exception raised in it could come anywhere, and the driver
-    would swallow it. The steps of the start look at the note.
+    would swallow it. The steps of the start check the note by calling this object.
     """
 
     def __init__(self) -> None:

@@ -40,8 +40,8 @@ class Types(enum.StrEnum):
 class Subscription:
     """The meaning of a request. Equal subscriptions share matching, rendering and bytes.
 
-    `None` stands for everything. `recipient` is 0 for shared events. A source that plays to each client
-    alone (the demo) gives each client a number of its own, and addresses its batches with it.
+    `None` selects everything. `recipient` is 0 for shared events. For a source that plays to each client
+    alone (the demo), each client has a number of its own, and the source addresses its batches with it.
     """
 
     recipient: int = 0
@@ -49,9 +49,9 @@ class Subscription:
     operations: frozenset[str] | None = None
     ids: frozenset[Key] | None = None
     filter: Filter | None = None
-    """With an access rule, the rule's filter and the client's, joined."""
+    """With an access rule: the rule's filter and the client's, joined by `$and`."""
     rule: Filter | None = None
-    """The documents that the client may know of; None for all. `filter` implies it."""
+    """The access rule's filter alone: the documents that the client may know of; None for all."""
     fields: Fields | None = None
     format: Format = Format.PLAIN
     types: Types = Types.JSON
@@ -59,9 +59,9 @@ class Subscription:
     mode: Mode = Mode.CHANGES
     sort: Sort | None = None
     limit: int = 0
-    """The first so many of `sort`; 0 for all."""
+    """Number of documents of a sorted result set that are shown, from the first; 0 for all."""
     every_ms: int = 0
-    """Least time between two events of live mode; 0 for one event for each batch."""
+    """Minimum time between two events of live mode; 0 for one event for each batch."""
     progress: bool = False
     """True if the client is sent its position each second while the log moves."""
     checkpoints: bool = True
@@ -76,7 +76,7 @@ class Subscription:
 
     @property
     def core(self) -> Subscription:
-        """The subscription without what concerns its connection: result sets are shared by it."""
+        """The subscription without the options of its connection. Equal cores share a result set."""
         return replace(self, tag="", progress=False, checkpoints=True)
 
     @property

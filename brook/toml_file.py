@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from brook.errors import SettingsError
 
 _KINDS = {
-    str: "a text",
+    str: "a string",
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -26,7 +26,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class Table:
-    """One table of the file. Each getter raises SettingsError for a value of another kind."""
+    """One table of the file. Each getter raises SettingsError for a value of another type."""
 
     def __init__(self, values: Mapping[str, Any], file: TomlFile, place: tuple[str, ...] = ()) -> None:
         self.values = values
@@ -37,7 +37,7 @@ class Table:
         return key in self.values
 
     def only(self, known: Collection[str]) -> None:
-        """Raise SettingsError for a key that is not known: a misspelt one must not be without effect."""
+        """Raise SettingsError for an unknown key: a misspelt one must not be ignored silently."""
         for key in self.values:
             if key not in known:
                 self.refuse(key, f"is unknown; there are: {', '.join(sorted(known))}")
@@ -50,13 +50,13 @@ class Table:
         return bool(self._get(key, False, bool))
 
     def texts(self, key: str) -> list[str] | None:
-        """A list of texts; None if it is not given. One text stands for a list of it."""
+        """A list of strings; None if it is not given. One string stands for a list of it."""
         value = self.values.get(key)
         if value is None:
             return None
         items = [value] if isinstance(value, str) else self._get(key, [], list)
         if not all(isinstance(item, str) for item in items):
-            self.refuse(key, "takes a list of texts")
+            self.refuse(key, "takes a list of strings")
         return list(items)
 
     def table(self, key: str) -> Table:
@@ -77,7 +77,7 @@ class Table:
 
     def _get(self, key: str, default: Any, kind: type) -> Any:
         value = self.values.get(key, default)
-        # A truth value is a whole number to Python.
+        # In Python, True and False are integers.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             self.refuse(key, f"takes {_KINDS[kind]}, got {value!r}"[:200])
         return value

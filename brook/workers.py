@@ -125,7 +125,7 @@ class _Supervisor:
         for signal_number in (*_STOPPING, signal.SIGCHLD):
             signal.signal(signal_number, signal.SIG_DFL)
         for signal_number in self._passed_on:
-            # The work installs its own handler later. The default one would end the worker before.
+            # The work installs its own handler later. Until then, the default one would end the worker.
             signal.signal(signal_number, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
         # A worker without a parent would keep the port, and nothing would restart it.

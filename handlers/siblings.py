@@ -21,10 +21,10 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 def siblings(count: int, stack: contextlib.ExitStack) -> Callable[[int], Siblings]:
-    """Return the way from one of `count` processes to the others, by its number."""
+    """Return a function from the number of a process to its link to the other processes."""
     if count == 1:
         return lambda number: Siblings()
-    # The last process removes the folder, too: the parent may be killed.
+    # `Siblings.close` of the last process also removes the folder: the parent may have been killed.
     folder = tempfile.TemporaryDirectory(prefix="brook-metrics-", ignore_cleanup_errors=True)
     path = Path(stack.enter_context(folder))
     return lambda number: Siblings(path, number, count)

@@ -64,7 +64,7 @@ config_option = click.option(
 
 
 def mode(context: click.Context, chosen: dict[str, bool]) -> str:
-    """Return the chosen mode. The command line goes before the environment, that before the file."""
+    """Return the chosen mode. The command line overrides the environment, which overrides the file."""
     asked = [mode for mode in MODES if chosen[mode]]
     modes = asked
     for source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
@@ -79,7 +79,10 @@ def mode(context: click.Context, chosen: dict[str, bool]) -> str:
 def followed(
     context: click.Context, mode: str, configuration: Configuration, values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings that follow the streams of the configuration."""
+    """Return the settings with which the server follows the streams of the configuration.
+
+    Raises SettingsError if it cannot have streams.
+    """
     if mode == "demo":
         if configuration.access is not None or configuration.streams:
             raise SettingsError("[access] and [streams] are for documents; --demo has none")

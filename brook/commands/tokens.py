@@ -1,4 +1,4 @@
-"""The commands that make and check tokens, for trying out the rules."""
+"""The commands `token` and `check-token`, which make and check tokens, to try out the access rules."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def token(
 @click.argument("text", metavar="[TOKEN]", default="-")
 @click.pass_context
 def check_token(context: click.Context, path: Path | None, text: str) -> None:
-    """Print the claims of a token, and the streams that it opens. Without one, or for -, it is read
-    from the input.
+    """Print the claims of a token, and the streams that it opens. Without TOKEN, or for -, it is read
+    from standard input.
     """
     from brook.access.keys import OneKey
     from brook.access.tokens import Tokens

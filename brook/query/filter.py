@@ -53,9 +53,9 @@ class Filter:
     """True if the filter reads no field but `_id`. An empty filter reads none."""
 
     @property
-    def asks_for_something(self) -> bool:
-        """False for `{}`, which matches every document."""
-        return self.condition != And(frozenset())
+    def is_empty(self) -> bool:
+        """True for `{}`, which matches every document."""
+        return self.condition == And(frozenset())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matches", self.condition.compile())
