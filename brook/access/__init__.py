@@ -1,1 +1,1 @@
-"""Access: claims identify a client; rules say which part of which stream it may hear."""
+"""Access: claims identify a client; rules decide which part of each stream it may read."""

@@ -22,18 +22,18 @@ from brook.errors import FetchFailed, Forbidden, NotReady, Unauthenticated
 log = logging.getLogger(__name__)
 
 Ask = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
-"""Asks an address with headers: the status and the body. Raises FetchFailed."""
+"""Requests a URL with headers, and returns status and body. Raises FetchFailed if there is no answer."""
 
-# Questions at once. The application has other work.
+# Maximum number of requests to the application at once. It has other work.
 MAX_QUESTIONS: Final = 32
 
-# Clients that wait for their question to be asked.
+# Maximum number of clients that wait for an answer.
 MAX_WAITING: Final = 2000
 
-# Time for which the application may vouch: a day.
+# Maximum of `seconds` in an answer: a day.
 MAX_SECONDS: Final = 86_400
 
-# The part of its time after which a lease is renewed.
+# The share of its time after which a lease is renewed.
 RENEWED_AT: Final = 0.8
 
 # Time after a failed renewal before the next one.
@@ -42,13 +42,12 @@ RETRY_SECONDS: Final = 5.0
 # Time between two rounds of renewals.
 ROUND_SECONDS: Final = 1.0
 
-
-# The names that may stand in a header. No configured stream has another.
+# The stream names that may be sent in a header. Every configured stream has such a name.
 _NAME: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,200}")
 
 
 class AskedLease(Lease):
-    """A lease, and the means to ask again."""
+    """A lease with everything that is needed to ask again."""
 
     __slots__ = ("credentials", "due", "identity", "streams")
 
@@ -74,7 +73,7 @@ class Application:
         self._url = url
         self._ask = ask
         self._clock = clock
-        # The list of subscribers holds a lease for as long as its client is there.
+        # Weak references: the subscriber holds its lease, and renewals end when it leaves.
         self._leases: weakref.WeakSet[AskedLease] = weakref.WeakSet()
         self._questions = asyncio.Semaphore(MAX_QUESTIONS)
         self._waiting = 0
@@ -83,11 +82,11 @@ class Application:
     async def lease(self, credentials: Credentials, streams: Sequence[str]) -> AskedLease:
         """Ask for a client's claims. Raises Unauthenticated, Forbidden, or NotReady if there is no answer."""
         if self._waiting >= MAX_WAITING:
-            raise NotReady("too many clients wait for the application to say who they are")
+            raise NotReady("too many clients wait for the application that identifies them; retry")
         try:
             identity = await self._identity(credentials, streams)
         except FetchFailed:
-            raise NotReady("the application cannot say at the moment who this client is") from None
+            raise NotReady("the application that identifies clients does not answer now; retry") from None
         lease = AskedLease(identity, credentials, streams, self._clock())
         self._leases.add(lease)
         return lease
@@ -97,15 +96,15 @@ class Application:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             now = self._clock()
-            # In the next round it may be too late.
+            # A lease that is due before the next round is renewed now: then it might be too late.
             soon = now + ROUND_SECONDS
             due = [lease for lease in self._leases if lease.due <= soon and lease.expires > now]
             for start in range(0, len(due), MAX_QUESTIONS):
                 await asyncio.gather(*map(self._renew, due[start : start + MAX_QUESTIONS]))
 
     async def _renew(self, lease: AskedLease) -> None:
-        """Ask again. Other claims, or a refusal, end the lease: the client comes back and is asked about
-        anew. Without an answer it goes on to its end.
+        """Ask again. Different claims, or a refusal, end the lease at once: the client reconnects, and is
+        admitted anew. Without an answer, the lease stays valid until it expires.
         """
         try:
             identity = await self._identity(lease.credentials, lease.streams)
@@ -115,7 +114,7 @@ class Application:
         except (Unauthenticated, Forbidden):
             lease.expires = 0.0
             return
-        # As text, since 1 and true are equal to Python, and not to a rule.
+        # Compared as JSON: Python takes 1 and true for equal, and a rule does not.
         if json.dumps(identity.claims, sort_keys=True) == json.dumps(lease.identity.claims, sort_keys=True):
             lease.extend(identity.expires, self._clock())
         else:
@@ -152,7 +151,7 @@ class Application:
     def _tell(self, error: FetchFailed | None) -> None:
         """Log the first failure and the end of the failures, not each one."""
         if error is not None and not self._failing:
-            log.warning("authorize_url fails, and new clients are put off: %s", error)
+            log.warning("authorize_url fails, and new clients are told to retry: %s", error)
         elif error is None and self._failing:
             log.info("authorize_url answers again")
         self._failing = error is not None

@@ -1,4 +1,4 @@
-"""The claims of a client, and their place in a rule's filter."""
+"""The claims of a client, and their insertion into a rule's filter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Identity:
 
     claims: Claims
     expires: float = math.inf
-    """The time at which the claims end, in seconds since 1970."""
+    """The time at which the claims expire, in seconds since 1970."""
 
     @property
     def subject(self) -> str:
@@ -38,13 +38,13 @@ class Identity:
 
 
 def is_reference(value: Any) -> bool:
-    """True for a text such as `$claims.sub`."""
+    """True for a string such as `$claims.sub`."""
     return isinstance(value, str) and value.startswith(PREFIX)
 
 
 def find(claims: Claims, path: str) -> Any:
-    """The claim at a dotted path; a name with dots in it, such as a URL, is found as a whole, too. None if it
-    is missing.
+    """Return the claim at a dotted path; None if it is missing. A claim whose name contains dots, such as a
+    URL, is found by its whole name first.
     """
     whole = claims.get(path, _MISSING)
     if whole is not _MISSING:
@@ -58,10 +58,10 @@ def find(claims: Claims, path: str) -> Any:
 
 
 def fill(template: Any, claims: Claims) -> Any:
-    """Return a rule's filter with claims in the place of their references.
+    """Return a rule's filter with each reference replaced by its claim.
 
-    A claim becomes a literal: a text, a number or a boolean; a list of them only under `$in`. Raises
-    Forbidden for any other claim: one that is missing or null would match documents without the field, an
+    A claim becomes a literal: a string, a number or a boolean; a list of them only under `$in`. Raises
+    Forbidden for any other claim: a missing or null one would match documents without the field, and an
     object could be an operator.
     """
     if isinstance(template, dict):
@@ -78,13 +78,13 @@ def _operand(name: str, template: Any, claims: Claims) -> Any:
 
 
 def _cast(name: str, literal: Any) -> Any:
-    """Extended JSON writes the numbers of its types as texts."""
+    """Convert a number under a cast such as `$numberLong`: Extended JSON writes it as a string."""
     is_number = isinstance(literal, int | float) and not isinstance(literal, bool)
     return str(literal) if is_number and name.startswith("$number") else literal
 
 
 def _listed(template: Any, claims: Claims) -> Any:
-    """The operand of `$in`: a list as it stands, or a claim that is a list, also with a cast around it."""
+    """Return the operand of `$in`: a list as it is, or a claim that is a list, also with a cast around it."""
     if is_reference(template):
         return _literals(template, claims)
     if isinstance(template, dict) and len(template) == 1:
@@ -107,14 +107,14 @@ def _literal(value: Any, reference: str) -> str | int | float | bool:
         raise Forbidden(f"{reference} is missing")
     if isinstance(value, str):
         if not 1 <= len(value) <= MAX_TEXT:
-            raise Forbidden(f"{reference} is a text of {len(value)} characters, not of 1 to {MAX_TEXT:,}")
+            raise Forbidden(f"{reference} is a string of {len(value)} characters, not of 1 to {MAX_TEXT:,}")
         return value
     if isinstance(value, int | float) and math.isfinite(value):
         return value
-    raise Forbidden(f"{reference} is a {json_type(value)}, which a rule does not take here")
+    raise Forbidden(f"{reference} is a value of type {json_type(value)}, which a rule does not take here")
 
 
 def json_type(value: Any) -> str:
     """The name of a value's type in JSON."""
-    kind = {"{": "object", "[": "list", '"': "text", "n": "null", "t": "boolean", "f": "boolean"}
+    kind = {"{": "object", "[": "list", '"': "string", "n": "null", "t": "boolean", "f": "boolean"}
     return kind.get(json.dumps(value)[0], "number")

@@ -1,4 +1,4 @@
-"""The part of a collection that one client may hear."""
+"""The part of a collection that one client may read."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Grant:
         )
 
     def _check(self, paths: Iterable[str], parameter: str) -> None:
-        """Raise InvalidFilter for a field that the client may not ask about. Its own answers, which documents
-        there are, would tell a hidden field's value.
+        """Raise InvalidFilter for a field that the client may not ask about. Otherwise the set of matching
+        documents would reveal a hidden field's value.
         """
         for path in paths:
             if not self._may_ask(path):

@@ -1,4 +1,4 @@
-"""The guard at the door: credentials in, the streams that the rules open out."""
+"""The admission by access rules: turns a client's credentials into the streams that the rules open to it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from brook.admission import Admitted, Credentials, Lease, Transport
 
 
 class Fetcher(Protocol):
-    """Asks other servers. `handlers/fetch.py` implements it."""
+    """Sends requests to other servers. `handlers/fetch.py` implements it."""
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body at an address. Raises FetchFailed."""
+        """Return the body at a URL. Raises FetchFailed, also for a status other than 200."""
 
     async def ask(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Return status and body of an answer. Raises FetchFailed if there is none."""
+        """Return status and body of an answer. Raises FetchFailed if there is no answer."""
 
 
 class Guard:
@@ -80,7 +80,7 @@ class Guard:
         return self.at_once(credentials)
 
     async def open(self) -> None:
-        """Fetch published keys, so that the first client need not wait."""
+        """Fetch published keys, so that the first client need not wait. Does not fail if they are missing."""
         if self._tokens is not None:
             await self._tokens.keys.fetch()
 

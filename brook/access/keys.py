@@ -1,4 +1,4 @@
-"""The keys with which tokens are signed, and the algorithms that they are for."""
+"""The keys that check the signatures of tokens, and their algorithms."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ASYMMETRIC: Final = (
 
 
 class Keys(Protocol):
-    """The keys with which tokens are signed."""
+    """The keys that check the signatures of tokens."""
 
     def waits_for(self, token: str) -> bool:
         """True if the key of a token has to be fetched first."""
 
     def key(self, token: str) -> Any:
-        """The key of a token. Raises TokenInvalid if there is none, NotReady if it cannot be known now."""
+        """The key of a token. Raises TokenInvalid if there is none, NotReady if no keys were fetched yet."""
 
     async def fetch(self) -> None:
-        """Fetch the keys anew, unless that was done just now."""
+        """Fetch the keys anew. If that fails, the known keys stay in use."""
 
 
 class OneKey:
@@ -45,16 +45,16 @@ class OneKey:
 
 
 def prepared(key: bytes, algorithms: Sequence[str]) -> Any:
-    """Return a key in the form that is used for each of the algorithms. Raises SettingsError if it is none.
+    """Return a key in the form that PyJWT uses. Raises SettingsError if an algorithm does not accept it.
 
-    PyJWT would parse a PEM file anew for each token.
+    Otherwise PyJWT would parse the PEM text for each token.
     """
     made: Any = None
     for name in algorithms:
         try:
             made = jwt.get_algorithm_by_name(name).prepare_key(key)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise SettingsError(f"is no key for {name}: {error}") from None
+            raise SettingsError(f"is not a key for {name}: {error}") from None
     if hasattr(made, "private_bytes"):
         raise SettingsError("is a private key; this server needs only the public one")
     return made

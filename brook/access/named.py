@@ -14,7 +14,7 @@ from brook.subscription import Subscription
 
 
 class NamedStreams:
-    """A name of the configuration goes before a collection of the same name."""
+    """The named streams and the collections. A named stream hides a collection of the same name."""
 
     def __init__(self, streams: Sequence[StreamRules], collections: Streams) -> None:
         self._names = {stream.name for stream in streams}

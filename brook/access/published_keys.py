@@ -16,14 +16,14 @@ from brook.errors import FetchFailed, NotReady, TokenInvalid
 
 log = logging.getLogger(__name__)
 
-# A forged token may name any key: it must not make this server ask as often as it comes.
+# Minimum time between two fetches. A forged token may name any key, and each one would cause a fetch.
 MIN_SECONDS: Final = 30.0
 
-# A key that its owner has withdrawn is refused after this time.
+# The keys are fetched anew after this time, so that a key that its owner has withdrawn is no longer accepted.
 MAX_SECONDS: Final = 3600.0
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""Fetches an address. Raises FetchFailed."""
+"""Returns the body at a URL. Raises FetchFailed."""
 
 
 class PublishedKeys:
@@ -38,7 +38,7 @@ class PublishedKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     def waits_for(self, token: str) -> bool:
-        """True if the key is unknown or old, and may be asked for (again)."""
+        """True if the key is unknown or old, and may be fetched (again)."""
         now = self._clock()
         if now - self._asked_at < MIN_SECONDS:
             return self._fetching is not None and not self._has(token)
@@ -53,11 +53,11 @@ class PublishedKeys:
         return key
 
     async def fetch(self) -> None:
-        """Fetch the keys. Others that ask meanwhile wait for the same answer."""
+        """Fetch the keys. Calls during a fetch wait for the same answer."""
         if self._fetching is None:
             self._asked_at = self._clock()
             self._fetching = asyncio.create_task(self._renew(), name="jwks")
-        # The one that asked first may leave, and the others still need the answer.
+        # The caller that started the fetch may be cancelled, and the others still need the answer.
         await asyncio.shield(self._fetching)
 
     async def _renew(self) -> None:
@@ -84,25 +84,25 @@ class PublishedKeys:
 
 
 def _key_id(token: str) -> str:
-    """The key that a token names; empty for none, which is the key of a set without ids."""
+    """The key id (`kid`) of a token; empty if it has none. Raises TokenInvalid."""
     try:
         named = jwt.get_unverified_header(token).get("kid", "")
     except (jwt.PyJWTError, ValueError, RecursionError):
-        raise TokenInvalid("the token is not accepted: it is no JSON Web Token") from None
+        raise TokenInvalid("the token is not accepted: it is not a JSON Web Token") from None
     if not isinstance(named, str):
-        raise TokenInvalid("the token is not accepted: its key id is no text")
+        raise TokenInvalid("the token is not accepted: its key id is not a string")
     return named
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """The usable keys of a set. Raises FetchFailed if it is none."""
+    """The usable keys of a key set, by key id. Raises FetchFailed if there are none."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         raise FetchFailed("the answer is not JSON") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise FetchFailed('the answer is no key set: an object with a list "keys"')
+        raise FetchFailed('the answer is not a key set, which is an object with a list "keys"')
     found = {}
     for entry in entries:
         # A secret in a public set is known to everybody. Other uses, such as encryption, sign nothing.
@@ -111,7 +111,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
         try:
             found[str(entry.get("kid", ""))] = jwt.PyJWK(entry).key
         except (jwt.PyJWTError, ValueError, TypeError):
-            continue  # a kind of key that is not known here
+            continue  # a type of key that PyJWT does not know
     if not found:
         raise FetchFailed("the key set has no key that checks signatures")
     return found

@@ -1,4 +1,4 @@
-"""The rules of a stream: the claims that are accepted, and the part that they open."""
+"""The rules of a stream: the claims that each accepts, and the part of the stream that it opens."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Rule:
     """One way to be let in: the claims that must hold, and the part of the stream that they open."""
 
     require: Mapping[str, Any]
-    """The value of each claim, or a list of values of which the claim is one, or has one."""
+    """For each claim a value, or a list of values. The claim is one of them, or a list that has one."""
     filter: Mapping[str, Any]
     fields: Sequence[str] | None
-    """The most that leaves the server; None for all."""
+    """The fields that may leave the server; None for all."""
     client_filter: Sequence[str] | None
-    """The fields that a client may filter and sort on; None for those that it is shown."""
+    """The fields that a client may filter and sort on; None for the fields that it is shown."""
     modes: frozenset[Mode]
     public: bool = False
     """True if it lets in clients without a token."""
@@ -36,14 +36,14 @@ class Rule:
         return all(_holds(find(claims, path), wanted) for path, wanted in self.require.items())
 
     def grant(self, namespace: str, claims: Claims) -> Grant:
-        """Return the part of a collection that a client may hear. Raises Forbidden."""
+        """Return the part of a collection that a client may read. Raises Forbidden."""
         reach = None
         if self.filter:
             text = json.dumps(fill(self.filter, claims))
             try:
                 reach = Filter.parse(text)
             except InvalidFilter as error:
-                # The claim does not fit its place, such as a text that is no ObjectId.
+                # A claim is not a valid value there, such as a string that is not an ObjectId.
                 raise Forbidden(f"a claim does not fit into the rule: {error}") from None
         fields = None if self.fields is None else selection(self.fields)
         return Grant(namespace, reach, fields, self.client_filter, self.modes)
@@ -58,7 +58,7 @@ class StreamRules:
     rules: Sequence[Rule]
 
     def grant(self, claims: Claims | None) -> Grant:
-        """Return the part that the first rule that accepts the claims opens.
+        """Return the part of the stream that is opened by the first rule that accepts the claims.
 
         Raises Forbidden, or Unauthenticated for a client without a token.
         """
@@ -76,7 +76,7 @@ def selection(fields: Sequence[str]) -> Fields:
 
 
 def _holds(value: Any, wanted: Any) -> bool:
-    """True if a claim is a wanted value, or, for lists, has one of them. True and 1 are two values."""
+    """True if a claim is one of the wanted values, or a list that has one of them. 1 and true differ."""
     values = value if isinstance(value, list) else [value]
     allowed = wanted if isinstance(wanted, list) else [wanted]
     return any(type(one) is type(other) and one == other for one in values for other in allowed)

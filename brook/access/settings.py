@@ -16,13 +16,13 @@ _KEYS: Final = (
     "authorize_url",
 )  # fmt: skip
 
-# A shorter key than the hash can be guessed (RFC 7518, 3.2).
+# RFC 7518, 3.2: a key must not be shorter than the hash, or it can be guessed.
 MIN_KEY_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """How a client's token is found and checked."""
+    """The table's content: the places and checks of tokens, and the application to ask."""
 
     algorithms: tuple[str, ...] = ()
     key: bytes = b""
@@ -59,7 +59,7 @@ class AccessSettings:
         if key_file and jwks_url:
             table.refuse("jwks_url", "and key_file exclude each other: keys come from one of them")
         if not (key_file or jwks_url or authorize_url):
-            table.refuse("", "needs key_file, jwks_url or authorize_url: else nobody could show who they are")
+            table.refuse("", "needs key_file, jwks_url or authorize_url: no client could identify itself")
         for name, url in (("jwks_url", jwks_url), ("authorize_url", authorize_url)):
             if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
                 table.refuse(name, f"takes an address that begins with https:// or http://, got {url!r}")
@@ -78,7 +78,7 @@ class AccessSettings:
 
 
 def _algorithms(table: Table, *, secret: bool, tokens: bool) -> tuple[str, ...]:
-    """The algorithms, all of one kind: a public key must never be taken for the secret of another."""
+    """The algorithms, all of one kind: otherwise a public key could be used as the secret of an HMAC."""
     algorithms = tuple(table.texts("algorithms") or ())
     if not tokens:
         if algorithms:

@@ -1,4 +1,4 @@
-"""Signed streams: a token that carries the stream itself, in the claim `brook.streams`."""
+"""Signed streams: a token defines the stream itself, in the claim `brook.streams`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _KEYS: Final = {"namespace", "filter", "fields"}
 
 
 def signed_streams(claims: Claims, followed: Namespaces) -> dict[str, StreamRules]:
-    """Return the streams that a token carries. Raises Forbidden if one of them cannot be."""
+    """Return the streams that a token defines, by name. Raises Forbidden if one of them is invalid."""
     brook = claims.get("brook")
     streams = brook.get("streams", {}) if isinstance(brook, dict) else {}
     if not isinstance(streams, dict) or len(streams) > MAX_STREAMS:
-        raise Forbidden(f"the claim brook.streams is an object of at most {MAX_STREAMS} streams, by name")
+        raise Forbidden(f"the claim brook.streams must be an object of at most {MAX_STREAMS} named streams")
     return {name: _stream(name, one, followed) for name, one in streams.items()}
 
 
 def _stream(name: str, one: Any, followed: Namespaces) -> StreamRules:
     where = f"the claim brook.streams.{name[:50]}"
     if not isinstance(one, dict) or not one.keys() <= _KEYS or not isinstance(one.get("namespace"), str):
-        raise Forbidden(f"{where} is an object of namespace, filter and fields")
+        raise Forbidden(f"{where} must be an object of namespace, filter and fields")
     namespace, filter, fields = one["namespace"], one.get("filter", {}), one.get("fields")
     if not isinstance(filter, dict):
-        raise Forbidden(f"{where}.filter is no object")
+        raise Forbidden(f"{where}.filter is not an object")
     if not followed.hold(*_parts(namespace)):
         raise Forbidden(f"{where}.namespace is {namespace[:100]!r}, which the server does not follow")
     if not _are_names(fields):
-        raise Forbidden(f"{where}.fields is no list of field names")
+        raise Forbidden(f"{where}.fields is not a list of field names")
     return StreamRules(name, namespace, [Rule({}, filter, fields, None, frozenset(Mode))])
 
 

@@ -17,7 +17,7 @@ _RULE: Final = ("require", "filter", "fields", "client_filter", "modes", "public
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REFERENCE: Final = re.compile(r"\$claims\.[^\s$]+")
 
-# A value of the kind that a cast takes, to check a rule's filter before a client comes.
+# A valid value for each cast, to check a rule's filter at the start, when there are no claims yet.
 _EXAMPLES: Final = {
     "$oid": "0" * 24, "$date": "2000-01-01T00:00:00Z", "$uuid": "00000000-0000-0000-0000-000000000000",
     "$numberInt": "1", "$numberLong": "1", "$numberDouble": "1", "$numberDecimal": "1",
@@ -42,7 +42,7 @@ def _stream(table: Table, name: str, *, access: bool) -> StreamRules:
         table.refuse("namespace", f"takes one collection, as db.coll, got {namespace!r}")
     rules = table.tables("allow")
     if rules and (own := next((key for key in _RULE if key in table), None)):
-        table.refuse(own, "belongs into an [[allow]] table, as the stream has some")
+        table.refuse(own, "belongs into an [[allow]] table, because the stream has such tables")
     for rule in rules:
         rule.only(_RULE)
     return StreamRules(name, namespace, [_rule(rule, access=access) for rule in rules or [table]])
@@ -60,7 +60,7 @@ def _rule(table: Table, *, access: bool) -> Rule:
             table.refuse("filter", "has $claims, and needs an [access] table")
     public = table.flag("public") or not access
     if public and (require or PREFIX in json.dumps(filter)):
-        table.refuse("public", "lets in clients without claims; require and $claims do not go with it")
+        table.refuse("public", "lets in clients without claims, and excludes require and $claims")
     modes = table.texts("modes")
     for mode in modes or ():
         if mode not in set(Mode):
@@ -81,15 +81,15 @@ def _check_require(table: Table, require: Any) -> None:
     for path, wanted in require.items():
         for value in wanted if isinstance(wanted, list) else [wanted]:
             if not isinstance(value, str | int | float):
-                table.refuse(f"require.{path}", "takes a text, a number, true or false, or a list of them")
+                table.refuse(f"require.{path}", "takes a string, a number, true or false, or a list of them")
 
 
 def _check_filter(table: Table, filter: Any) -> None:
-    """Refuse a filter that no claims could fill, before a client meets it."""
+    """Refuse a filter that would be invalid with any claims, before the first client needs it."""
     try:
         Filter.parse(json.dumps(example(filter)))
     except ClientError as error:
-        table.refuse("filter", f"is no filter: {error}")
+        table.refuse("filter", f"is not a valid filter: {error}")
     except TypeError:
         table.refuse("filter", 'has a date of TOML; write { "$date" = "2000-01-01T00:00:00Z" }')
     except ValueError as error:
@@ -97,7 +97,7 @@ def _check_filter(table: Table, filter: Any) -> None:
 
 
 def example(template: Any, name: str = "") -> Any:
-    """A filter with values in the places of its claims. Raises ValueError for a malformed reference."""
+    """Return a filter with example values instead of claims. Raises ValueError for a malformed reference."""
     if isinstance(template, dict):
         return {key: example(value, key) for key, value in template.items()}
     if isinstance(template, list):
@@ -117,4 +117,4 @@ def _check_names(table: Table, key: str) -> None:
     except ClientError as error:
         table.refuse(key, str(error).removeprefix("fields: "))
     if key == "client_filter" and any(name.startswith("-") for name in names or ()):
-        table.refuse(key, "names the fields that a client may use; none is excluded")
+        table.refuse(key, "takes the names of allowed fields; it cannot exclude any")

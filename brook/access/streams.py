@@ -1,4 +1,4 @@
-"""The streams that the configuration names, as one client may hear them."""
+"""The streams that the configuration names, as one client may read them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Policy:
         self._signed = signed
 
     def of(self, claims: Claims | None) -> GrantedStreams:
-        """Return the streams as a client with these claims has them; None stands for one without a token.
+        """Return the streams of a client with these claims; None stands for a client without a token.
 
-        Raises Forbidden if the claims bring streams that cannot be.
+        Raises Forbidden if the claims define an invalid stream.
         """
-        brought = signed_streams(claims, self._followed) if self._signed and claims else {}
-        return GrantedStreams(brought | self._streams, claims)
+        signed = signed_streams(claims, self._followed) if self._signed and claims else {}
+        return GrantedStreams(signed | self._streams, claims)
 
 
 class GrantedStreams:

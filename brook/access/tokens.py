@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519): checked, and made for trying out. PyJWT does the cryptography."""
+"""JSON Web Tokens (RFC 7519): their check, and their making for tests. PyJWT does the cryptography."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brook.access.keys import SYMMETRIC, Keys
 from brook.access.settings import AccessSettings
 from brook.errors import SettingsError, TokenExpired, TokenInvalid
 
-# No honest token is longer: it must fit into a header.
+# A valid token is not longer: it must fit into a header.
 MAX_CHARACTERS: Final = 8192
 
 _REMEDIES: Final[Mapping[type[jwt.PyJWTError], str]] = {
@@ -27,7 +27,7 @@ _REMEDIES: Final[Mapping[type[jwt.PyJWTError], str]] = {
 
 
 class Tokens:
-    """Checks tokens. The algorithm is the configured one, whatever a token says of itself."""
+    """Checks tokens. A token is accepted only with a configured algorithm, whatever its header says."""
 
     def __init__(self, access: AccessSettings, keys: Keys) -> None:
         self._algorithms = list(access.algorithms)
@@ -38,7 +38,7 @@ class Tokens:
         self.keys = keys
 
     def identity(self, token: str) -> Identity:
-        """The claims of a token, and when they end. Raises TokenInvalid, TokenExpired, or NotReady."""
+        """The claims of a token, and the time they expire. Raises TokenInvalid, TokenExpired or NotReady."""
         if len(token) > MAX_CHARACTERS:
             raise TokenInvalid(f"the token has more than {MAX_CHARACTERS:,} characters")
         key = self.keys.key(token)
@@ -49,7 +49,7 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             raise TokenExpired("the token has expired: get a new one") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            # The error's own words may quote the token.
+            # PyJWT's own message may quote the token.
             raise TokenInvalid(f"the token is not accepted: {_reason(error)}") from None
         return Identity(claims, float(claims["exp"]))
 
@@ -74,4 +74,4 @@ def _reason(error: Exception) -> str:
     for kind in type(error).__mro__:
         if issubclass(kind, jwt.PyJWTError) and kind in _REMEDIES:
             return _REMEDIES[kind]
-    return "it is no JSON Web Token"
+    return "it is not a JSON Web Token"

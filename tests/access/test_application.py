@@ -82,7 +82,7 @@ async def test_failures_are_told_once_and_their_end(caplog):
     fake.answer = {"claims": {}, "seconds": 5}
     await fake.application.lease(COOKIE, ["mine"])
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "authorize_url fails, and new clients are put off",
+        "authorize_url fails, and new clients are told to retry",
         "authorize_url answers again",
     ]
 

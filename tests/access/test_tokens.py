@@ -66,18 +66,18 @@ def test_token_of_a_secret_is_accepted_and_says_when_it_ends():
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
-        ("", "no JSON Web Token"),
-        ("x", "no JSON Web Token"),
-        ("a.b.c", "no JSON Web Token"),
-        ("\ud800", "no JSON Web Token"),
-        ("é.é.é", "no JSON Web Token"),
+        ("", "not a JSON Web Token"),
+        ("x", "not a JSON Web Token"),
+        ("a.b.c", "not a JSON Web Token"),
+        ("\ud800", "not a JSON Web Token"),
+        ("é.é.é", "not a JSON Web Token"),
         (made(b"another secret of more than thirty-two bytes"), "signature"),
         (made(algorithm="HS384"), "algorithm"),
         (unsigned({"alg": "none"}, {"sub": "u7", "exp": 2**40}), "algorithm"),
         (unsigned({"alg": "HS256"}, {"sub": "u7", "exp": 2**40}), "signature"),
         (jwt.encode({"sub": "u7"}, SECRET), "no claim exp"),
         (made(nbf=int(time.time() + 100)), "not valid yet"),
-        (jwt.encode({"exp": "soon"}, SECRET), "no JSON Web Token"),
+        (jwt.encode({"exp": "soon"}, SECRET), "not a JSON Web Token"),
     ],
 )
 def test_bad_token_is_refused_with_a_reason_and_is_not_quoted(token, reason):
@@ -129,9 +129,9 @@ def test_token_is_not_made_with_a_public_key():
 @pytest.mark.parametrize(
     ("key", "algorithm", "fault"),
     [
-        (b"no key at all, and long enough to be one", "RS256", "is no key for RS256"),
-        (public(RSA), "HS256", "is no key for HS256"),
-        (public(RSA), "ES256", "is no key for ES256"),
+        (b"no key at all, and long enough to be one", "RS256", "is not a key for RS256"),
+        (public(RSA), "HS256", "is not a key for HS256"),
+        (public(RSA), "ES256", "is not a key for ES256"),
         (
             RSA.private_bytes(
                 serialization.Encoding.PEM,
