@@ -18,7 +18,7 @@ from brook.subscription import Format, Subscription, Types
 log = logging.getLogger(__name__)
 
 # Number of renderings that one decoded change keeps. Clients choose the lists of fields: without a bound, a
-# few thousand lists would be as many copies, and twelve copies of 16 MB took 2 GB.
+# few thousand lists would make as many copies, and twelve copies of 16 MB took 2 GB.
 MAX_RENDERINGS = 16
 MAX_RENDERING_CHARACTERS = 1_000_000
 
@@ -115,8 +115,8 @@ class DecodedChange(DecodedEvent):
         return rule.matches(self._change["documentKey"]) if rule.only_about_id else None
 
     def _leaves(self, subscription: Subscription) -> bool:
-        """True if the change takes the document out of the reach of an access rule, and the client can be
-        told.
+        """True if the change takes the document out of the reach of an access rule, and the client is sent a
+        `leave`.
         """
         rule = subscription.rule
         if rule is None or subscription.format is Format.PLAIN or self.operation not in ("update", "replace"):

@@ -1,1 +1,1 @@
-"""From a batch of events to the sockets: subscribers, groups, history, replay and keep-alives."""
+"""From a batch of events to the sockets: subscribers, groups, history, replay and periodic work."""

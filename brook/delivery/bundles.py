@@ -1,4 +1,4 @@
-"""The deliveries of one batch to the bundles. A part is rendered once for all bundles that have it."""
+"""The frames of one batch for each bundle. A part is rendered once for all bundles that have it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from brook.delivery.live import Update
 from brook.event import DecodedEvent
 from brook.subscription import Subscription
 
-# Rendered parts that are kept until the next bundle needs them. Beyond that, each bundle renders its own.
+# Bound on the rendered parts that are kept for the next bundles. Beyond it, each bundle renders its own.
 KEPT_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class BundleFrames:
     """The frames of one batch for the clients of one bundle."""
 
     group: Group
     frames: list[bytes]
     broken: Sequence[Subscription]
-    """The result sets of which the clients need a new snapshot."""
+    """The subscriptions of the result sets of which the clients need a new snapshot."""
 
 
 class Gathering:
-    """Gathers a batch's changes and updates by bundle."""
+    """Gathers the changes and the updates of a batch by bundle."""
 
     def __init__(self) -> None:
         self._bundles: dict[Group, dict[Group, Sequence[DecodedEvent] | Update]] = {}
@@ -36,12 +36,12 @@ class Gathering:
         return bool(self._bundles)
 
     def add(self, part: Group, brought: Sequence[DecodedEvent] | Update) -> None:
-        """Add what a batch brings to a part: the changes that may concern it, or its result set's update."""
+        """Add a part of a batch for a part of bundles: changes that may concern it, or an update."""
         for bundle in part.bundles:
             self._bundles.setdefault(bundle, {})[part] = brought
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """The deliveries, one bundle after the other: together they can be many times the batch."""
+    def by_bundle(self) -> Iterator[BundleFrames]:
+        """The frames of one bundle after the other: of all together they can be many times the batch."""
         for bundle, parts in self._bundles.items():
             frames: list[bytes] = []
             broken = []
@@ -51,7 +51,7 @@ class Gathering:
                 if not isinstance(brought, Sequence) and not rendered:
                     broken.append(brought.subscription)
             if frames or broken:
-                yield Delivery(bundle, frames, broken)
+                yield BundleFrames(bundle, frames, broken)
 
     def _render(self, part: Group, brought: Sequence[DecodedEvent] | Update) -> list[bytes]:
         if not isinstance(brought, Sequence):

@@ -15,7 +15,7 @@ class Delivery(Protocol):
         """Write frames, or queue them. A subscriber over its bound is sent a goodbye and forgotten."""
 
     def take_back(self, subscriber: Subscriber, reset: Reset | None = None) -> None:
-        """Take a subscriber back. It reads on from the history; with a reset it goes live."""
+        """Take a subscriber back. It reads on from the history, or goes live after a reset."""
 
     def cut(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """Close a connection without a goodbye. The client reconnects with its last id."""
@@ -32,13 +32,13 @@ class CatchUp(Protocol):
 
 
 class Observer(Protocol):
-    """Is told once when a subscriber joins, and once when it leaves. Must not raise."""
+    """Is called as subscribers join, reach the present and leave. Must not raise."""
 
     def joined(self, subscriber: Subscriber) -> None:
         """A subscriber was added to the list."""
 
     def resumed(self, subscriber: Subscriber) -> None:
-        """A subscriber with a position has reached the present; `origin` says from where."""
+        """A subscriber that sent a position has reached the present; its `origin` says from where."""
 
     def left(self, subscriber: Subscriber) -> None:
         """A subscriber has left; `close_reason` has the reason."""

@@ -1,4 +1,6 @@
-"""The protocols of a client's connection, implemented in `handlers/connection.py` and `framing.py`."""
+"""The protocols of a client's connection, implemented in `handlers/`: `connection.py`, `tls_connection.py`,
+`framing.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ Buffer = bytes | memoryview
 
 
 class Socket(Protocol):
-    """The operating system's socket of a connection."""
+    """The socket of a connection, plain or with TLS."""
 
     def send(self, data: Buffer, /) -> int:
-        """Write without waiting; return the number of bytes taken. Raises OSError if it takes none."""
+        """Write without waiting. Returns the number of bytes taken; raises OSError if it takes none."""
 
 
 class Framing(Protocol):

@@ -93,7 +93,7 @@ class Fanout:
             try:
                 sent = socket.send(data)
             except OSError:
-                sent = 0  # full or closed: the write of the rest tells which
+                sent = 0  # full or closed: writing the rest will show which
             if sent != size:
                 unfinished.append((place, sent))
         subscribers = list(self.idle) if unfinished else []

@@ -16,7 +16,7 @@ from brook.subscription import Bundle, Subscription, Wanted
 class Group:
     """The live subscribers of one subscription or bundle, by framing, and its view of the log.
 
-    A part of bundles has no subscribers of its own, but the groups of these bundles.
+    The group of a part of bundles has no subscribers: `bundles` has the groups of the bundles instead.
     """
 
     __slots__ = ("_view", "bundles", "fanouts", "subscription")
@@ -29,7 +29,7 @@ class Group:
 
     @property
     def view(self) -> View:
-        """The view of the log. A bundle has none: its parts have."""
+        """The view of the log. The group of a bundle has none: the groups of its parts have."""
         assert self._view is not None
         return self._view
 
@@ -44,10 +44,10 @@ class Group:
 
 
 class Groups:
-    """All groups with a live subscriber.
+    """All groups with a live subscriber, and the groups of the parts of bundles.
 
     The index finds a subscription with an equality by the equality's values. So the cost of a change
-    grows with the number of groups that it concerns, not with the number of groups.
+    grows with the number of groups that it concerns, not with the number of all groups.
     """
 
     def __init__(self, view_of: Callable[[Subscription], View]) -> None:
@@ -71,7 +71,7 @@ class Groups:
 
     @property
     def index_entries(self) -> int:
-        """Number of entries in both tables; 0 if there are no groups."""
+        """Number of entries in the tables that a change is looked up in; 0 if there are no groups."""
         scanned = sum(map(len, self._scanned.values()))
         return scanned + sum(len(groups) for values in self._indexed.values() for groups in values.values())
 
@@ -105,7 +105,7 @@ class Groups:
     def concerned(
         self, recipient: int, events: Sequence[DecodedEvent]
     ) -> dict[Group, Sequence[DecodedEvent]]:
-        """The events that may concern each group. Groups that are scanned share the batch itself."""
+        """The events that may concern each group. Groups without an equality share the whole batch."""
         candidates: dict[Group, Sequence[DecodedEvent]] = dict.fromkeys(
             self._scanned.get(recipient, ()), events
         )
@@ -165,16 +165,17 @@ class Groups:
         for place in self._places(subscription):
             del place[group]
         if subscription.is_live:
-            _prune(self._live, [subscription.core])
+            prune(self._live, [subscription.core])
         elif subscription.index is None:
-            _prune(self._scanned, [subscription.recipient])
+            prune(self._scanned, [subscription.recipient])
         else:
             path, values = subscription.index
-            _prune(self._indexed[path], values)
-            _prune(self._indexed, [path])
+            prune(self._indexed[path], values)
+            prune(self._indexed, [path])
 
 
-def _prune(places: MutableMapping[Any, Any], keys: Iterable[Hashable]) -> None:
+def prune(table: MutableMapping[Any, Any], keys: Iterable[Hashable]) -> None:
+    """Delete the entries of a table that have become empty."""
     for key in keys:
-        if not places[key]:
-            del places[key]
+        if not table[key]:
+            del table[key]

@@ -20,7 +20,7 @@ BLOCK_EVENTS = 256
 # divided by this number.
 BLOCKS_PER_AGE = 10
 
-# Cost of an event beyond its payload: the objects that hold it (measured with tracemalloc).
+# Memory of an event besides its payload: the objects that hold it (measured with tracemalloc).
 EVENT_OVERHEAD_BYTES = 400
 
 # Number of blocks kept decoded: clients that reconnect together read the same blocks, with different

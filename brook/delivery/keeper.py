@@ -1,4 +1,7 @@
-"""The background task of the subscriber list: keep-alives, stuck clients, old history, the goodbye."""
+"""The periodic work of the subscriber list, and its drain at the end.
+
+Keep-alives, stuck clients, the ends of leases and of long connections, notices about the feed, old events.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from brook.source import Source
 # Number of keep-alives before the event loop gets a turn. (A fan-out is sent in one turn.)
 KEEP_ALIVES_PER_TURN = 500
 
-# Time before an interruption is announced. The driver survives an election in less.
+# Time before an interruption is announced. An election takes less.
 INTERRUPTED_SECONDS = 5.0
 
 INTERRUPTED = sse.frame('{"state":"interrupted"}', event="feed")
@@ -25,7 +28,7 @@ LIVE = sse.frame('{"state":"live"}', event="feed")
 # The goodbyes of a drain are spread over this part of its time; the rest is for clients that read slowly.
 SPREAD = 0.8
 
-# A few clients are no herd: they are told at once.
+# A drain of few clients takes less time: they need not be spread out further than this.
 GOODBYES_PER_SECOND = 100
 
 # Time between two rounds of goodbyes.
@@ -33,7 +36,7 @@ ROUND_SECONDS = 0.05
 
 
 class Keeper:
-    """Looks after the subscribers of a list, beside the events. Awaits only between its steps."""
+    """Does the work on a list of subscribers that no event causes. Awaits only between its steps."""
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class Keeper:
         self._announced = False
 
     async def run(self) -> None:
-        """Send keep-alives, disconnect stuck clients and evict old events, for ever. Must be awaited."""
+        """Do the periodic work for ever. Must be awaited: an exception ends it."""
         pause = min(1.0, self._settings.heartbeat_seconds / 4, self._settings.write_timeout_seconds / 4)
         while True:
             await asyncio.sleep(pause)
@@ -64,8 +67,8 @@ class Keeper:
             await self._keep_alive()
 
     async def drain(self, reason: CloseReason, timeout_seconds: float) -> None:
-        """Say goodbye to every subscriber, spread over the time, so that the other servers are not sent all
-        of them at once. Returns when all have left; cuts off the rest at the timeout.
+        """Say goodbye to every subscriber, spread over the time: not all of them should arrive at the other
+        servers at once. Returns when all have left; cuts off the rest at the timeout.
         """
         began = time.monotonic()
         remaining = list(self._subscribers)
@@ -90,18 +93,18 @@ class Keeper:
                 self._subscribers.cut(subscriber, CloseReason.WRITE_TIMEOUT)
 
     def _rotate(self) -> None:
-        """Say goodbye to the clients that have been here for long enough."""
-        most = self._settings.connection_max_seconds
-        if not most:
+        """Say goodbye to the clients that have reached their share of `connection_max_seconds`."""
+        max_seconds = self._settings.connection_max_seconds
+        if not max_seconds:
             return
         now = self._clock()
         for subscriber in list(self._subscribers):
             age = now - subscriber.joined
-            if age >= most / 2 and age >= most * _share(subscriber):
+            if age >= max_seconds / 2 and age >= max_seconds * _share(subscriber):
                 self._subscribers.say_goodbye(subscriber, CloseReason.MAX_AGE)
 
     def _end_leases(self) -> None:
-        """Say goodbye to the clients whose claims have ended: they may come back with new ones."""
+        """Say goodbye to the clients with an expired lease: they may come back with new credentials."""
         now = time.time()
         for subscriber in list(self._subscribers):
             if subscriber.lease is not None and subscriber.lease.expires <= now:
@@ -144,8 +147,8 @@ class Keeper:
 
 
 def _share(subscriber: Subscriber) -> float:
-    """A share from 0.5 to 1, evenly spread over the subscribers, and the same each time for one of them.
+    """A share from 0.5 to 1, evenly spread over the subscribers, and always the same for one of them.
 
-    Made from its address in memory: a number of its own would cost memory for each client.
+    It is computed from the subscriber's address in memory: a stored number would cost memory for each client.
     """
     return 0.5 + (hash(subscriber) * 2654435761 % 2**32) / 2**33

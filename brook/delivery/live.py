@@ -31,9 +31,9 @@ class Step:
     data: bytes | None
     """None if the client has to wait; the reader calls back when there is more."""
     position: Position | None = None
-    """The position up to which the client has everything now. It goes live; None if there is more to send."""
+    """The position up to which the client has everything, and goes live; None if there is more to send."""
     behind: bool = False
-    """True if changes are missing that only a replay of the log has."""
+    """True if the client needs changes that only a replay of the log has."""
 
 
 class Reader(Protocol):
@@ -41,7 +41,7 @@ class Reader(Protocol):
 
     @property
     def changes(self) -> tuple[Subscription, ...]:
-        """The subscriptions that lack changes of the past, which the history or a replay sends."""
+        """The subscriptions that lack past changes, which the history or a replay sends."""
 
     def next(self) -> Step:
         """The next step."""
@@ -53,7 +53,7 @@ class Reader(Protocol):
         """Go on after a gap in the log."""
 
     def replayed(self, end: Position, size: int) -> bytes:
-        """The bytes to follow a part of a replay, of a size, which leads to a position."""
+        """The bytes to send after a part of a replay that has `size` bytes and ends at position `end`."""
 
     def close(self) -> None:
         """Forget the client."""
@@ -79,13 +79,13 @@ class Callbacks:
     """The subscriber list, as live mode sees it."""
 
     checkpoint: Callable[[], Position | None]
-    """The list's checkpoint."""
+    """Returns the list's checkpoint."""
     ready: Callable[[Subscriber], None]
-    """A client that waited can be sent more."""
+    """Tells that there is more to send to a client that waits."""
     failed: Callable[[Subscriber, Exception], None]
-    """A client cannot be served."""
+    """Tells that a client cannot be served."""
     late: Callable[[Callable[[], Update | None]], None]
-    """Make an update that has waited for its pace, and send it."""
+    """Makes an update that has waited for its pace, and sends it."""
 
 
 class LiveMode(Protocol):
@@ -93,26 +93,26 @@ class LiveMode(Protocol):
     awaits.
     """
 
-    def attach(self, list: Callbacks) -> None:
+    def attach(self, callbacks: Callbacks) -> None:
         """Set the callbacks."""
 
     def reader(self, subscriber: Subscriber, since: Position | None, fresh: frozenset[str]) -> Reader:
         """The reader for a client that joins. The parts of a bundle with a `fresh` tag begin now."""
 
     def publish(self, batch: Batch, decoded: Sequence[DecodedEvent]) -> Iterator[Update | None]:
-        """Apply a batch. None if a result set has nothing to say about it."""
+        """Apply a batch to each result set. Yields None after one whose clients are sent nothing."""
 
     def commit(self, position: Position) -> bytes:
-        """The end of what a batch has brought to a bundle."""
+        """The frame that ends a batch for a bundle. It has the position as its id."""
 
     def end(self, batch: Batch) -> Position | None:
-        """The position that a batch leads to."""
+        """The position at the end of a batch; None if it is not known."""
 
     def expire(self) -> None:
-        """Drop the sets that have had no client for a while."""
+        """Drop the result sets without clients, after `live_linger_seconds`."""
 
     def forget(self) -> None:
-        """Forget the content of every set: batches were passed over."""
+        """Forget the content of every result set, because a batch was passed over."""
 
     def statistics(self) -> LiveStatistics:
         """Count the result sets and their documents."""

@@ -28,11 +28,11 @@ GATHER_SECONDS = 0.05
 PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
 
-# Subscribers share a cursor if their positions are about equally old. With one cursor for all, a client that
-# was seconds behind waited 49 s for twelve clients that asked for 400,000 changes.
+# Bounds of the bands of ages. Subscribers share a cursor if their positions are in one band. With one cursor
+# for all, a client that was seconds behind waited 49 s for twelve clients that asked for 400,000 changes.
 BAND_SECONDS = (10, 120, 1800, 6 * 3600)
 
-# Time before a replay gives way to subscribers with newer positions. It continues later.
+# Time after which a replay gives way to subscribers with newer positions. It continues later.
 SHARE_SECONDS = 1.0
 
 # Size above which a batch gives the event loop a turn before each subscription.
@@ -105,7 +105,7 @@ class Replayer:
     async def _work(self) -> None:
         try:
             await asyncio.sleep(self._gather_seconds)
-            while subscribers := self._take():
+            while subscribers := self._take_next():
                 await self._serve(subscribers)
                 # A source that ends its replay at once must not block the event loop.
                 await asyncio.sleep(0)
@@ -134,8 +134,8 @@ class Replayer:
         for subscriber in list(subscribers):
             self._taken[subscriber].cut(subscriber, CloseReason.REPLAY_FAILED)
 
-    def _take(self) -> set[Subscriber]:
-        """Choose the subscribers for the next replay: behind the history, and about equally old.
+    def _take_next(self) -> set[Subscriber]:
+        """Choose the subscribers for the next replay: behind the history, with positions in one band of ages.
 
         After a lost position, the older half keeps waiting: a binary search finds the beginning of the
         log in a few steps, for any number of lost positions. Positions ahead of the history come last,
@@ -264,7 +264,7 @@ class Replayer:
         return max(ends, default=None)
 
     def _release(self, subscribers: set[Subscriber] | dict[Subscriber, None]) -> None:
-        """Let go of subscribers that have left, and give back slow ones and ones that the history covers."""
+        """Drop subscribers that have left. Give back the slow ones, and the ones that the history covers."""
         for subscriber in list(subscribers):
             if subscriber.state is not State.REPLAYING:
                 _remove(subscribers, subscriber)

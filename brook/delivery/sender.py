@@ -33,7 +33,7 @@ class Sender(abc.ABC):
 
     @abc.abstractmethod
     def say_goodbye(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """Send a subscriber its farewell. Its connection is closed once that is written."""
+        """Send a subscriber a `bye`. Its connection is closed once that is written."""
 
     def announce(self, notice: bytes, *, to_newcomers: bool) -> None:
         """Send a frame about the feed to every subscriber; with `to_newcomers`, also to each later one."""
@@ -51,7 +51,7 @@ class Sender(abc.ABC):
             self.say_goodbye(subscriber, CloseReason.SLOW_CONSUMER)
 
     def keep_alive(self, group: Group, fanout: Fanout) -> None:
-        """Send a keep-alive to the idle subscribers of a fan-out. Busy ones have other bytes to be sent."""
+        """Send a keep-alive to the idle subscribers of a fan-out. Busy ones have unsent bytes anyway."""
         frame = fanout.keep_alive(self._checkpoint_for(group.subscription))
         self._send_to_idle(fanout, fanout.framing.wrap(frame))
 

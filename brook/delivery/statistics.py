@@ -17,7 +17,7 @@ class LiveStatistics:
     documents: int = 0
     """Members of all result sets."""
     reads: int = 0
-    """Snapshots that are being read, or wait to be."""
+    """Snapshots that are being read, or wait for a cursor."""
 
 
 @dataclass(frozen=True, slots=True)

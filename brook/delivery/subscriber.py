@@ -54,7 +54,7 @@ class Origin(enum.StrEnum):
     """The place from which a client was brought up to the present."""
 
     NOW = "now"
-    """It asked for nothing from before."""
+    """It sent no position."""
     MEMORY = "memory"
     LOG = "log"
     SNAPSHOT = "snapshot"
@@ -122,9 +122,9 @@ class Subscriber:
         self.joined = time.monotonic()
         self.origin = Origin.NOW
         self.arriving = False
-        """True while a client that sent a position has not reached the present."""
+        """True until a client that sent a position has reached the present."""
         self.reader: Reader | None = None
-        """Makes what a client of live mode is sent before it is live; None for changes alone."""
+        """Makes the bytes that a client of live mode needs before it is live; None without live mode."""
         self.close_reason = CloseReason.CLIENT_LEFT
         self.position: Position | None = None
         """Position up to which every event was offered. None while the subscriber is live."""
@@ -164,7 +164,7 @@ class Subscriber:
         return self.queued_bytes > self._queue_max_bytes
 
     def log_end(self) -> None:
-        """Write the line about its connection to the log."""
+        """Log the end of the connection, with its counts and its reason."""
         facts = {
             "seconds": round(time.monotonic() - self.joined, 3),
             "events": self.events,

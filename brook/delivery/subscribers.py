@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from brook import sse
-from brook.delivery.bundles import Delivery, Gathering
+from brook.delivery.bundles import BundleFrames, Gathering
 from brook.delivery.catch_up import CatchUp, Observer
 from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
@@ -48,8 +48,9 @@ class SubscriberList(Sender):
         self._observers = tuple(observers)
         self._live = live
         if live is not None:
-            checkpoint = lambda: self._checkpoint  # noqa: E731
-            live.attach(Callbacks(checkpoint, self._go_on, self._cannot_serve, self._publish_late))
+            live.attach(
+                Callbacks(lambda: self._checkpoint, self._go_on, self._cannot_serve, self._publish_late)
+            )
         self._starting_over: list[Subscriber] = []
         """Subscribers that need new snapshots after the current batch."""
         self._paused: list[Callable[[], None]] | None = None
@@ -58,7 +59,7 @@ class SubscriberList(Sender):
         """Set while the list is empty."""
         self.empty.set()
         self._emptied = clock()
-        """Time since which the list is empty, while it is."""
+        """Time at which the list became empty, while it is."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -142,7 +143,7 @@ class SubscriberList(Sender):
         subscriber.log_end()
 
     def say_goodbye(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """Send a subscriber its farewell. Its connection is closed once that is written."""
+        """Send a subscriber a `bye`. Its connection is closed once that is written."""
         farewell = sse.farewell("bye", f'{{"reason":"{reason}"}}', self._settings.jittered_retry_ms())
         self._say_farewell(subscriber, reason, farewell)
 
@@ -174,13 +175,14 @@ class SubscriberList(Sender):
             pass
 
     def wants_documents(self) -> bool:
-        """True while somebody listens, or may come back to what is published now."""
+        """True while there are subscribers, or the last one left recently enough to resume from memory."""
         return bool(self._all) or self._clock() - self._emptied < self._settings.history_seconds
 
     def skip(self, batch: Batch) -> None:
-        """Pass over a batch that nobody wants. The history begins anew after its last event.
+        """Pass over a batch that no client needs. The history begins anew after its last event.
 
-        Not after its checkpoint, which may be before that event: a client with such a position would miss it.
+        It must not begin at the batch's checkpoint, which may be before that event: a client that resumes
+        there would miss the event.
         """
         last = batch.events[-1]
         self._history.restart(Position(last.key, last.id))
@@ -189,7 +191,7 @@ class SubscriberList(Sender):
         self._checkpoint = batch.checkpoint or self._checkpoint
 
     def expire(self) -> None:
-        """Drop what nobody needs any more."""
+        """Evict old events and unused result sets."""
         self._history.expire()
         if self._live is not None:
             self._live.expire()
@@ -248,19 +250,19 @@ class SubscriberList(Sender):
     def _publish_bundles(
         self, gathering: Gathering, live: LiveMode, position: Position | None
     ) -> Iterator[None]:
-        for delivery in gathering.deliveries():
+        for bundle in gathering.by_bundle():
             if position is not None:
-                self._publish_bundle(delivery, live, position)
+                self._publish_bundle(bundle, live, position)
             yield
 
-    def _publish_bundle(self, delivery: Delivery, live: LiveMode, position: Position) -> None:
+    def _publish_bundle(self, bundle: BundleFrames, live: LiveMode, position: Position) -> None:
         """Send a bundle its part of a batch. If a result set is broken, the commit follows its snapshot."""
-        if not delivery.broken:
-            delivery.frames.append(live.commit(position))
-        if delivery.frames:
-            self._fan_out(delivery.group, delivery.frames, position.key)
-        if delivery.broken:
-            self._break(delivery.group, delivery.broken)
+        if not bundle.broken:
+            bundle.frames.append(live.commit(position))
+        if bundle.frames:
+            self._fan_out(bundle.group, bundle.frames, position.key)
+        if bundle.broken:
+            self._break(bundle.group, bundle.broken)
 
     def _publish_late(self, make: Callable[[], Update | None]) -> None:
         """Send an update that has waited for its pace."""
@@ -286,7 +288,7 @@ class SubscriberList(Sender):
             self._starting_over.append(subscriber)
 
     def _start_over(self) -> None:
-        """Send new snapshots, after the batch for which they are needed."""
+        """Send new snapshots, after the batch that broke the old ones."""
         starting, self._starting_over = self._starting_over, []
         for subscriber in starting:
             self._read_on(subscriber)
@@ -348,7 +350,7 @@ class SubscriberList(Sender):
         asyncio.get_running_loop().call_soon(self._read_on, subscriber)
 
     def _go_on(self, subscriber: Subscriber) -> None:
-        """Send a subscriber more of its snapshot, for which it has waited."""
+        """Go on with a subscriber that has waited for more of its snapshot."""
         if subscriber.state is State.REPLAYING:
             self.take_back(subscriber)
 
@@ -363,10 +365,9 @@ class SubscriberList(Sender):
         """Take a subscriber back. It reads on from the history; with a reset it goes live."""
         if reset is not None:
             subscriber.come_back(Origin.RESET)
-        if reset is not None and subscriber.reader is None:
-            self._go_live(subscriber, reset.frame(subscriber.alone))
-            return
-        if reset is not None and subscriber.reader is not None:
+            if subscriber.reader is None:
+                self._go_live(subscriber, reset.frame(subscriber.alone))
+                return
             subscriber.reader.reset(reset)
         subscriber.catch_up()
         if not subscriber.waiting:

@@ -1,4 +1,4 @@
-"""Counts since the start: the connections, their ends, and the bytes of the clients that have left."""
+"""Counts since the start: connections, disconnects, resumes, and the events and bytes that were sent."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Live mode: result sets that stay true. A snapshot, then one event for each batch of changes."""
+"""Live mode: result sets that are kept up to date. A snapshot, then one event for each batch of changes."""

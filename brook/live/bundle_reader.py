@@ -1,4 +1,4 @@
-"""One client of a bundle until it is live: all of its subscriptions become true at one position."""
+"""One client of a bundle until it is live: all of its subscriptions are brought to one position."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from brook.live import frames
 from brook.live.reader import SetReader
 from brook.subscription import Bundle, Subscription
 
-# Missed changes that a client holds back until its result sets are true as well. A client that was away for
-# longer than that sees the changes first.
+# Bound on the missed changes that a client holds back until its result sets are at the same position. Beyond
+# it, the changes are committed first.
 UNCOMMITTED_BYTES = 16 * 1024 * 1024
 
 MakeReader = Callable[
@@ -75,25 +75,25 @@ class BundleReader:
             data += step.data
             if step.position is None:
                 return Step(data)
-        # Nothing was awaited since the first of them: all are true at the same position.
+        # Nothing was awaited since the first of them: all are at the same position.
         present = self._present()
         assert present is not None  # clients are let in after the first checkpoint
         return Step(data + frames.commit(present), present)
 
     def start_over(self, broken: Sequence[Subscription]) -> None:
         self.changes = tuple(self._all_changes)
-        self._subscriber.advance(self._now())
+        self._subscriber.advance(self._head())
         for reader in self._readers.values():
             reader.start_over(broken)
 
     def reset(self, reset: Reset) -> None:
         self._resets = b"".join(reset.frame(part) for part in self._all_changes)
-        self._subscriber.advance(self._now())
+        self._subscriber.advance(self._head())
         for reader in self._readers.values():
             reader.reset(reset)
 
     def replayed(self, end: Position, size: int) -> bytes:
-        """A commit, if all parts are true there. Result sets are not yet, so they wait, up to a bound."""
+        """A commit if no part has a result set. Otherwise the commit follows the snapshots, up to a bound."""
         self._uncommitted += size
         if self._readers and self._uncommitted <= UNCOMMITTED_BYTES:
             return b""
@@ -105,11 +105,11 @@ class BundleReader:
             reader.close()
 
     def _wake(self) -> None:
-        # A subscriber that waits for a replay of the log is given back by the replay alone.
+        # Only the replay gives back a subscriber that waits for it.
         if not self._replaying:
             self._ready()
 
-    def _now(self) -> Position:
+    def _head(self) -> Position:
         return Position(self._history.head, self._history.head, exact=False)
 
     def _read_changes(self, after: str) -> Step | None:

@@ -12,30 +12,31 @@ from brook.changes import documents
 from brook.event import Position, ResetReason
 from brook.subscription import Mode, Subscription, Types
 
-# The digest of a document's text. Two texts have the same with a probability of 5 in 10^20, and then an
-# update is not sent.
+# Size of the digest of a document's text. Two texts have the same one with a probability of 5 in 10^20, and
+# then an update is not sent.
 DIGEST_BYTES = 8
 
 
 class Message:
-    """An event for the clients of a result set, who share its bytes.
+    """An event for the clients of a result set, which share its bytes.
 
-    Alone on its connection it has an id. In a bundle it has a tag instead, and a `commit` with an id follows.
+    For a subscription alone on its connection, it has an id. In a bundle it has a tag instead, and a `commit`
+    with an id follows. `body` is the JSON object of its data, without the braces.
     """
 
-    __slots__ = ("_alone", "_bundled", "_event", "_members", "_position")
+    __slots__ = ("_alone", "_body", "_bundled", "_event", "_position")
 
-    def __init__(self, event: str, members: str, position: Position | None = None) -> None:
+    def __init__(self, event: str, body: str, position: Position | None = None) -> None:
         self._event = event
-        self._members = members
+        self._body = body
         self._position = position
         self._alone = self._bundled = b""
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._body)
 
     def frame(self, tag: str = "") -> bytes:
-        """The bytes for a connection of its own, or with the tag of a bundle."""
+        """The bytes for a subscription alone on its connection, or with its tag in bundles."""
         if not tag:
             self._alone = self._alone or self._make("", "" if self._position is None else self._position.id)
             return self._alone
@@ -43,7 +44,7 @@ class Message:
         return self._bundled
 
     def _make(self, of: str, id: str) -> bytes:
-        return sse.frame(f"{{{of}{self._members}}}", event=self._event, id=id)
+        return sse.frame(f"{{{of}{self._body}}}", event=self._event, id=id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,17 @@ class Renderer:
         self._write: Any = documents.to_ejson if subscription.types is Types.EJSON else documents.to_json
 
     def document(self, document: documents.Document) -> Rendering:
-        """The shown part of a document."""
+        """The part of a document that the subscription shows, with its digest."""
         text = self.text(document)
         return Rendering(text, blake2b(text.encode(), digest_size=DIGEST_BYTES).digest())
 
     def text(self, document: documents.Document) -> str:
-        """The shown part as text alone."""
+        """The part of a document that the subscription shows, without a digest."""
         text: str = self._write(document if self._fields is None else self._fields.of(document))
         return text
 
     def id(self, id: Any) -> str:
-        """An `_id` alone."""
+        """An `_id`, as JSON."""
         text: str = self._write(id)
         return text
 
@@ -98,22 +99,22 @@ def changes(position: Position, texts: Sequence[str]) -> Message:
 def end(
     mode: Mode, position: Position, number: int, *, reason: ResetReason | None = None, resumed: bool = False
 ) -> Message:
-    """The event after which a client is true: `live`, or `count`."""
+    """The event after which a client is up to date: `live`, or `count`."""
     if mode is Mode.COUNT:
         return count(position, number)
-    members = f'"count":{number}'
+    body = f'"count":{number}'
     if resumed:
-        members += ',"resumed":true'
+        body += ',"resumed":true'
     if reason is not None:
-        members += f',"reason":"{reason.value}"'
-    return Message("live", members, position)
+        body += f',"reason":"{reason.value}"'
+    return Message("live", body, position)
 
 
 def count(position: Position, number: int) -> Message:
-    """The number of documents that a subscription holds."""
+    """The number of documents in the result set."""
     return Message("count", f'"count":{number}', position)
 
 
 def commit(position: Position) -> bytes:
-    """The end of what one batch has brought to a bundle."""
+    """The frame that ends a batch for a bundle."""
     return sse.frame("{}", event="commit", id=position.id)

@@ -6,10 +6,12 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
 
 from brook.changes.change import DecodedChange
+from brook.delivery.groups import prune
 from brook.event import DecodedEvent, Reset
 from brook.subscription import Subscription
 
-Place = dict[Any, None]
+Sets = dict[Any, None]
+"""Result sets, in the order in which they were added."""
 
 
 class Indexed(Protocol):
@@ -28,17 +30,17 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._all: Place = {}
-        self._scanned: dict[str, Place] = {}
-        self._by_value: dict[tuple[str, str], dict[Hashable, Place]] = {}
-        self._by_id: dict[tuple[str, bytes], Place] = {}
-        self._reading: dict[str, Place] = {}
+        self._all: Sets = {}
+        self._scanned: dict[str, Sets] = {}
+        self._by_value: dict[tuple[str, str], dict[Hashable, Sets]] = {}
+        self._by_id: dict[tuple[str, bytes], Sets] = {}
+        self._reading: dict[str, Sets] = {}
 
     def add(self, indexed: Indexed) -> None:
         """Add a set that holds nothing yet."""
         self._all[indexed] = None
-        for place in self._places(indexed):
-            place[indexed] = None
+        for sets in self._entries(indexed):
+            sets[indexed] = None
 
     def remove(self, indexed: Indexed, keys: Iterable[bytes]) -> None:
         """Remove a set, and the keys that it holds. Leaves no empty dict: clients choose the values."""
@@ -46,15 +48,15 @@ class Index:
             self.release(indexed, key)
         self.end_reading(indexed)
         del self._all[indexed]
-        for place in self._places(indexed):
-            del place[indexed]
+        for sets in self._entries(indexed):
+            del sets[indexed]
         equality = indexed.subscription.index
         if equality is None:
-            _prune(self._scanned, [indexed.namespace])
+            prune(self._scanned, [indexed.namespace])
         else:
             path = indexed.namespace, equality[0]
-            _prune(self._by_value[path], equality[1])
-            _prune(self._by_value, [path])
+            prune(self._by_value[path], equality[1])
+            prune(self._by_value, [path])
 
     def hold(self, indexed: Indexed, key: bytes) -> None:
         """Note that a set holds a document. Needed only for sets with an equality."""
@@ -66,24 +68,24 @@ class Index:
         holders = self._by_id.get((indexed.namespace, key))
         if holders is not None:
             holders.pop(indexed, None)
-            _prune(self._by_id, [(indexed.namespace, key)])
+            prune(self._by_id, [(indexed.namespace, key)])
 
     def begin_reading(self, indexed: Indexed) -> None:
-        """Find a set for every event of its collection: what it holds is not known yet."""
+        """Find a set for every event of its collection: its documents are not known yet."""
         self._reading.setdefault(indexed.namespace, {})[indexed] = None
 
     def end_reading(self, indexed: Indexed) -> None:
-        """Find a set by what it holds again. Does nothing if it was not being read."""
+        """Find a set by its documents again. Does nothing if it was not being read."""
         reading = self._reading.get(indexed.namespace, {})
         if indexed in reading:
             del reading[indexed]
-            _prune(self._reading, [indexed.namespace])
+            prune(self._reading, [indexed.namespace])
 
-    def find(self, event: DecodedEvent, key: bytes) -> Place:
+    def find(self, event: DecodedEvent, key: bytes) -> Sets:
         """The sets that an event may concern. `key` is the key of its document's `_id`."""
         if isinstance(event, Reset):
             return {each: None for each in self._all if event.matches(each.subscription)}
-        found: Place = {}
+        found: Sets = {}
         if not isinstance(event, DecodedChange):
             return found
         namespace = event.namespace
@@ -96,16 +98,11 @@ class Index:
         found.update(self._by_id.get((namespace, key), {}))
         return found
 
-    def _places(self, indexed: Indexed) -> list[Place]:
+    def _entries(self, indexed: Indexed) -> list[Sets]:
+        """The entries that hold a set, by its equality or by its collection."""
         equality = indexed.subscription.index
         if equality is None:
             return [self._scanned.setdefault(indexed.namespace, {})]
         path, values = equality
         by_value = self._by_value.setdefault((indexed.namespace, path), {})
         return [by_value.setdefault(value, {}) for value in values]
-
-
-def _prune(places: dict[Any, Any], keys: Iterable[Any]) -> None:
-    for key in keys:
-        if not places[key]:
-            del places[key]

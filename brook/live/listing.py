@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from bson.errors import InvalidBSON
@@ -16,26 +16,37 @@ from brook.settings import Settings
 from brook.source import Source
 from brook.subscription import Subscription
 
-EVERYTHING = b"\x05\0\0\0\0"
-"""The query `{}` as BSON."""
+# The query `{}` as BSON.
+_EVERYTHING = b"\x05\0\0\0\0"
 
-# The largest answer. Unlike a snapshot on a stream, it is made as a whole before it is sent.
+# Maximum size of an answer. Unlike a snapshot on a stream, it is made as a whole before it is sent.
 MAX_BYTES = 32 * 1024 * 1024
 
-# A collection that cannot be read at a position is read again at a newer one, so often, after a pause.
+# Number of tries to read a collection, each at a newer position, and the pause between them.
 TRIES = 3
 PAUSE_SECONDS = 0.5
 
 
+def documents_of(
+    source: Source, wanted: Subscription, at: Position, limit: int
+) -> AsyncGenerator[Sequence[bytes]]:
+    """The documents of a live query at a position, as BSON, in parts. Raises like `Source.snapshot`."""
+    assert wanted.namespaces is not None
+    (namespace,) = wanted.namespaces
+    query = _EVERYTHING if wanted.filter is None else wanted.filter.query
+    sort = b"" if wanted.sort is None else wanted.sort.command
+    return source.snapshot(namespace, query, at, sort=sort, limit=limit)
+
+
 class Listings:
-    """Reads listings, a bounded number at once."""
+    """Reads the documents of queries, a bounded number of queries at once."""
 
     def __init__(self, settings: Settings, source: Source, reads: asyncio.Semaphore) -> None:
         self._max_documents = settings.snapshot_max_documents
-        self._small = settings.queue_max_bytes
+        self._small_bytes = settings.queue_max_bytes
         self._source = source
         self._reads = reads
-        # Large answers wait in memory until their clients have taken them, so they are bounded, too.
+        # Large answers wait in memory until their clients have taken them, so their number is bounded, too.
         self._large = asyncio.Semaphore(settings.snapshot_cursors)
 
     @asynccontextmanager
@@ -47,13 +58,13 @@ class Listings:
         """
         async with self._large:
             async with self._reads:
-                text = await self._read_patiently(wanted)
-            if len(text) > self._small:
+                text = await self._read_with_retries(wanted)
+            if len(text) > self._small_bytes:
                 yield text
                 return
         yield text
 
-    async def _read_patiently(self, wanted: Subscription) -> str:
+    async def _read_with_retries(self, wanted: Subscription) -> str:
         for _ in range(TRIES - 1):
             with suppress(SnapshotUnavailable):
                 return await self._read(wanted, await self._source.now())
@@ -64,19 +75,10 @@ class Listings:
             raise NotReady(f"the collection cannot be read now: {error}") from error
 
     async def _read(self, wanted: Subscription, at: Position) -> str:
-        assert wanted.namespaces is not None
-        (namespace,) = wanted.namespaces
         renderer = Renderer(wanted)
         texts: list[str] = []
         read = size = 0
-        parts = self._source.snapshot(
-            namespace,
-            EVERYTHING if wanted.filter is None else wanted.filter.query,
-            at,
-            sort=b"" if wanted.sort is None else wanted.sort.command,
-            limit=wanted.limit,
-        )
-        async with aclosing(parts):
+        async with aclosing(documents_of(self._source, wanted, at, wanted.limit)) as parts:
             async for part in parts:
                 read += len(part)
                 self._check(wanted, read, size)
@@ -85,7 +87,7 @@ class Listings:
                     texts += text
                     size += sum(map(len, text))
                 self._check(wanted, read, size)
-                await asyncio.sleep(0)  # a large collection may not hold up the events of others
+                await asyncio.sleep(0)  # a large collection must not delay the events of other clients
         return f'{{"docs":[{",".join(texts)}],"position":"{at.id}"}}'
 
     def _check(self, wanted: Subscription, read: int, size: int) -> None:

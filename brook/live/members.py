@@ -27,7 +27,7 @@ class Touched:
 
     change: DecodedChange
     inserted: bool
-    """True if the batch has inserted it, whatever came after that."""
+    """True if the batch has inserted it, even if it has changed it again."""
 
     @property
     def document(self) -> dict[str, Any] | None:
@@ -36,11 +36,11 @@ class Touched:
 
     @property
     def why_removed(self) -> str:
-        """The `why` of a `remove`."""
+        """The member `why` of a `remove`."""
         return "delete" if self.document is None else "leave"
 
     def why_shown(self, *, held: bool) -> str:
-        """The `why` of an `upsert`."""
+        """The member `why` of an `upsert`."""
         if not held:
             return "insert" if self.inserted else "enter"
         return "update" if self.change.operation == "update" and not self.inserted else "replace"
@@ -69,17 +69,17 @@ class Collected(Protocol):
         """True if a document is held."""
 
     def add(self, document: dict[str, Any]) -> str | None:
-        """Add a document of the first read. Returns its text; None if it is not shown."""
+        """Add a document of a snapshot. Returns its text; None if it is not shown."""
 
     def finish(self, read: int) -> None:
-        """End the first read, which has returned so many documents, readable or not."""
+        """End a snapshot for which `read` documents were read, readable or not."""
 
     def apply(self, touched: Mapping[Key, Touched], holder: Holder) -> Sequence[str] | None:
         """Apply a batch. Returns the changes for the clients; None if the set has to be read anew."""
 
 
 class Members:
-    """Which documents match, not their content: a digest of each text that was shown, by key."""
+    """The documents that match, without their content: by key, the digest of the text that was shown."""
 
     def __init__(self, subscription: Subscription, renderer: Renderer) -> None:
         self._selects = subscription.selects

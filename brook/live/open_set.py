@@ -1,4 +1,4 @@
-"""A result set with its readers and its snapshot."""
+"""A result set that is in use: with its snapshot, and with the clients that are not live yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 from brook.delivery.history import History
 from brook.errors import ClientError, SnapshotUnavailable
 from brook.event import DecodedEvent, Position
-from brook.live.listing import EVERYTHING
+from brook.live.listing import documents_of
 from brook.live.reader import AHEAD_SECONDS, SetReader
 from brook.live.result_set import ResultSet
 from brook.live.snapshot import Snapshot
@@ -23,25 +23,25 @@ from brook.source import Source
 log = logging.getLogger(__name__)
 
 # A collection that cannot be read at a position is read again at a newer one, after a pause. MongoDB refuses
-# positions before the collection was created, or got an index. Where nothing is written, the next position
-# comes with MongoDB's own note in the log, after 10 to 20 seconds.
+# positions before the collection was created, or an index was built. In an idle deployment, the next position
+# comes with MongoDB's own no-op in the log, after 10 to 20 seconds.
 TRIES = 300
 PAUSE_SECONDS = 0.1
 
-# Time for which a complete snapshot serves further clients; its record has the changes since.
+# Time for which a complete snapshot serves further clients. The set's record has the changes since then.
 SHARE_SECONDS = 1.0
 
 
 class Timer(Protocol):
-    """A call in the future."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Call it off."""
+        """Cancel the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The objects that all open sets share."""
+    """The objects and functions that all open sets share."""
 
     settings: Settings
     source: Source
@@ -49,11 +49,11 @@ class Surroundings:
     clock: Callable[[], float]
     reads: asyncio.Semaphore
     present: Callable[[], Position | None]
-    """The position of everything that was published."""
+    """Returns the position up to which everything was published."""
     ahead: dict[OpenSet, None]
-    """The sets with clients whose positions are not reached yet. A batch asks these few, and not all sets."""
+    """The sets with clients whose positions are not reached yet. A batch asks only these few sets."""
     flush: Callable[[OpenSet], None]
-    """Send the changes that wait for the pace of a set; later, if a batch is just being published."""
+    """Sends the changes that wait for the pace of a set; later, if a batch is just being published."""
 
 
 class OpenSet:
@@ -125,7 +125,7 @@ class OpenSet:
     # -- the snapshot ------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """The snapshot for a client that begins now: one that is being read, a fresh one, or a new one."""
+        """The snapshot for a client that begins now: one that is being read, a recent one, or a new one."""
         current = self._snapshot
         if current is not None and (not current.complete or self._is_usable(current)):
             return current
@@ -135,12 +135,12 @@ class OpenSet:
         return snapshot
 
     def expire(self) -> None:
-        """Drop a snapshot that serves nobody any more."""
+        """Drop a complete snapshot that is too old for further clients."""
         if self._snapshot is not None and self._snapshot.complete and not self._is_fresh():
             self._snapshot = None
 
     @property
-    def is_read(self) -> bool:
+    def is_reading(self) -> bool:
         """True while a snapshot is being read, or waits to be."""
         return self._task is not None and not self._task.done()
 
@@ -159,10 +159,10 @@ class OpenSet:
         return self._is_fresh() and self.result_set.since(snapshot.number) is not None
 
     async def _read(self, snapshot: Snapshot) -> None:
-        """Read a snapshot. Runs as a task: an exception ends in `failed` for the clients that wait."""
+        """Read a snapshot. Runs as a task: it reports an exception to the clients that wait, by `failed`."""
         try:
             async with self._around.reads:
-                await self._read_patiently(snapshot)
+                await self._read_with_retries(snapshot)
         except Exception as error:
             if not isinstance(error, (ClientError, SnapshotUnavailable)):
                 log.exception("a result set cannot be read; its clients are cut off and will reconnect")
@@ -174,8 +174,8 @@ class OpenSet:
             ]:
                 reader.failed(error)
 
-    async def _read_patiently(self, snapshot: Snapshot) -> None:
-        told = False
+    async def _read_with_retries(self, snapshot: Snapshot) -> None:
+        logged = False
         for _ in range(TRIES):
             at = self.present()
             if at is not None:
@@ -183,35 +183,33 @@ class OpenSet:
                     if await self._read_at(snapshot, at):
                         return
                 except SnapshotUnavailable as error:
-                    if not told:
+                    if not logged:
                         log.info("a collection is read again, at a newer time: %s", error)
-                    told = True
+                    logged = True
                 if snapshot.messages:
-                    break  # some clients have a part of it, and have to begin anew
+                    break  # some clients have received a part of it, and have to begin anew
             await asyncio.sleep(PAUSE_SECONDS)
         raise SnapshotUnavailable("the collection could not be read")
 
     async def _read_at(self, snapshot: Snapshot, at: Position) -> bool:
-        """Read the collection at a position. Returns False if the set could not follow meanwhile."""
+        """Read the collection at a position. Returns False if the result set could not follow meanwhile.
+
+        Raises SnapshotUnavailable or ClientError.
+        """
         result_set = self.result_set
         first = not result_set.known
         if first:
             result_set.begin()
         elif result_set.waiting:
-            # Merged with later ones, these changes would not take back what only the snapshot shows.
+            # Send the waiting changes first. Merged with later ones, they would not remove a document that
+            # only the snapshot shows.
             self._around.flush(self)
             if result_set.waiting or not result_set.known:
                 return False
         snapshot.begin(at)
         wanted = result_set.subscription
-        parts = self._around.source.snapshot(
-            result_set.namespace,
-            EVERYTHING if wanted.filter is None else wanted.filter.query,
-            at,
-            sort=b"" if wanted.sort is None else wanted.sort.command,
-            limit=capacity(wanted.limit) if wanted.limit else 0,
-        )
-        async with aclosing(parts):
+        limit = capacity(wanted.limit) if wanted.limit else 0
+        async with aclosing(documents_of(self._around.source, wanted, at, limit)) as parts:
             async for part in parts:
                 snapshot.add(part)
                 self._wake()
@@ -221,7 +219,7 @@ class OpenSet:
         snapshot.finish()
         if first:
             snapshot.number = result_set.complete(at, snapshot.content)
-        # The set owns it now, and changes it.
+        # The result set owns the content now, and changes it.
         snapshot.content = result_set.collect()
         self._snapshot_at = self._around.clock()
         self._wake()

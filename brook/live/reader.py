@@ -1,4 +1,4 @@
-"""One client of a result set until it is live: it is sent a snapshot, or the changes that it has missed."""
+"""One client of a result set until it is live: sends it a snapshot, or the changes that it has missed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brook.live.result_set import ResultSet
 from brook.live.snapshot import Snapshot
 from brook.subscription import Subscription
 
-# Time for which a client waits whose position this server has not reached: another one has issued it.
+# Maximum time to wait for a client's position that this server has not reached: another server issued it.
 AHEAD_SECONDS = 5.0
 
 
@@ -32,20 +32,20 @@ class Shared(Protocol):
         """Forget a client."""
 
     def wait(self, reader: SetReader) -> None:
-        """Wake a client when there is more of its snapshot, or the set is known."""
+        """Wake a client when there is more of the snapshot, or the content of the set is known."""
 
     def wait_for(self, position: Position, reader: SetReader) -> bool:
         """Wake a client when a position is reached. False if it has waited for too long."""
 
     def present(self) -> Position | None:
-        """The position of everything that was published."""
+        """The position up to which everything was published."""
 
     def events_from(self, position: Position) -> Iterable[DecodedEvent] | None:
-        """The events of the history from a position on; None if it does not reach back so far."""
+        """The events of the history from a position on; None if the history does not cover it."""
 
 
 class SetReader:
-    """One client of one result set. In a bundle, `tag` is the name of the set there."""
+    """One client of one result set. In a bundle, `tag` is the tag of the subscription."""
 
     __slots__ = (
         "_at", "_number", "_position", "_reason", "_sent", "_set", "_shared", "_tag",
@@ -76,10 +76,10 @@ class SetReader:
         self._at: Position | None = None
         self._reason: ResetReason | None = None
         self._number: int | None = None
-        """The set's number up to which the client has everything; None if it has no part of the record."""
+        """The client has everything up to this `ResultSet.number`; None if that is not known."""
         shared.join(self)
         if position is None or not self._set.known:
-            shared.snapshot()  # begins to read before its turn comes in a bundle
+            shared.snapshot()  # starts to read at once, before this reader's turn in a bundle
 
     def next(self) -> Step:
         if self.snapshot is None and self._number is None and self._position is not None:
@@ -91,7 +91,7 @@ class SetReader:
         assert self._number is not None
         messages = self._set.since(self._number)
         if messages is None:
-            # The set was forgotten, or this client took longer than the record reaches back.
+            # The set's content was forgotten, or the record no longer reaches back to this client's number.
             self._begin()
             return Step(b"")
         return self._caught_up(messages)
@@ -119,7 +119,7 @@ class SetReader:
         return Step(None)
 
     def _resume(self, position: Position) -> Step:
-        """The missed changes, from the record, or from the history by each document's present state."""
+        """Send the missed changes: from the record, or from the history, by each document's present state."""
         now = self._shared.present()
         if not self._set.known or now is None:
             self._shared.snapshot()

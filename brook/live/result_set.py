@@ -1,4 +1,4 @@
-"""The content of one live subscription, and the events that keep its clients' copies true."""
+"""The content of one live subscription, and the events that keep the copies of its clients up to date."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from brook.live.members import Collected, Key, Members, Touched, key_of
 from brook.live.window import Window
 from brook.subscription import Mode, Subscription
 
-# Events of the last batches, for clients that come back.
+# Bounds of the record: the events of the last batches, for clients that come back.
 RECORD_BYTES = 256 * 1024
 RECORD_BATCHES = 1000
 
-# Changes that wait: for the end of the first snapshot, which then begins anew, or for a slow pace, which is
-# then not kept.
-HELD_BYTES = 8 * 1024 * 1024
+# Bound on the postponed changes. Beyond it, a snapshot for which they wait begins anew, and a pace for which
+# they wait is not kept.
+PENDING_BYTES = 8 * 1024 * 1024
 
-# More changes than that are not replayed from the history: a snapshot is shorter.
+# Maximum number of changed documents that are sent from the history. A snapshot is shorter than more of them.
 MAX_MISSED = 1000
 
 
@@ -46,7 +46,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The outcome of one batch, or of several at a slow pace."""
+    """The event of one batch, or of several at a slow pace; `message` is None if nothing was sent."""
 
     number: int
     first: str
@@ -57,7 +57,7 @@ class Recorded:
 class ResultSet:
     """The content of one live subscription, kept once for all of its clients.
 
-    It is unknown at first, then read once, and then follows each batch.
+    The content is unknown at first, is then read once, and then follows each batch.
     """
 
     def __init__(self, subscription: Subscription, index: Index) -> None:
@@ -69,16 +69,16 @@ class ResultSet:
         self.reason: ResetReason | None = None
         """The reason why the set had to be read again."""
         self.reading = False
-        """The first snapshot is being read, and batches are held."""
+        """True while the first snapshot is being read, and batches are postponed."""
         self.number = 0
         """Number of batches that have concerned the set, and of times that it became unknown."""
         self.flushed = float("-inf")
         """Time of the last event, for a set with a pace of its own."""
         self._index = index
-        self._held: list[Arrived] = []
-        self._held_bytes = 0
-        self._waiting: set[Key] = set()
-        """The documents of the changes that wait for the set's pace, which may hold them afterwards."""
+        self._pending: list[Arrived] = []
+        self._pending_bytes = 0
+        self._pending_keys: set[Key] = set()
+        """The documents of the changes that wait for the set's pace. The set may hold them afterwards."""
         self._record: deque[Recorded] = deque()
         self._record_bytes = 0
         self._record_start: Position | None = None
@@ -96,10 +96,10 @@ class ResultSet:
     @property
     def waiting(self) -> bool:
         """True if changes wait for the set's pace."""
-        return self.known and bool(self._held)
+        return self.known and bool(self._pending)
 
     def collect(self) -> Collected:
-        """An empty content, for a read."""
+        """An empty content, to be filled by a snapshot."""
         kind = Members if self.subscription.sort is None else Window
         return kind(self.subscription, self.renderer)
 
@@ -113,15 +113,15 @@ class ResultSet:
 
     def held(self) -> Iterable[Key]:
         """The keys by which the index finds the set."""
-        return chain(self.content.held() if self.content is not None else (), self._waiting)
+        return chain(self.content.held() if self.content is not None else (), self._pending_keys)
 
-    # -- becoming true -----------------------------------------------------------------------------
+    # -- the first snapshot ------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Hold the batches that follow: a snapshot at the present position is being read."""
+        """Postpone the batches that follow: a snapshot at the present position is being read."""
         self.reading = True
         self._index.begin_reading(self)
-        self._drop_held()
+        self._drop_pending()
 
     def complete(self, at: Position, content: Collected) -> int:
         """Take over the content of a snapshot, then apply the batches since.
@@ -135,21 +135,21 @@ class ResultSet:
         self._end_reading()
         self.reason = None
         number = self.number
-        held = self._held
-        self._drop_held()
-        for arrived in held:
+        pending = self._pending
+        self._drop_pending()
+        for arrived in pending:
             if self.known:  # a window may have used up its spare documents
                 self._apply(arrived)
         return number
 
     def forget(self, reason: ResetReason | None = None) -> None:
-        """Become unknown: something happened of which the changes do not tell."""
+        """Make the content unknown: something happened that the changes do not show."""
         for key in list(self.held()):
             self.release(key)
         self.content = self._record_start = None
         self._end_reading()
         self.reason = reason
-        self._drop_held()
+        self._drop_pending()
         self._record.clear()
         self._record_bytes = 0
         self.number += 1  # no reader may take the next content for a continuation of this one
@@ -163,8 +163,8 @@ class ResultSet:
     def take(self, arrived: Arrived) -> Message | None:
         """Take a batch. Returns its event; None if it changes nothing for the clients, or not yet.
 
-        A set that is not known yet holds the batch, and so does one with a pace, until `flush`. A set that
-        cannot follow the batch forgets itself.
+        A set without content postpones the batch, and so does one with a pace, until `flush`. A set that
+        cannot follow the batch forgets its content.
         """
         broken = next((event for event in arrived.events if isinstance(event, Reset)), None)
         if broken is not None:
@@ -172,43 +172,44 @@ class ResultSet:
             return None
         if not self.known:
             if self.reading and arrived.events:
-                self._hold(arrived)
-                if self._held_bytes > HELD_BYTES:
+                self._postpone(arrived)
+                if self._pending_bytes > PENDING_BYTES:
                     self.forget(self.reason)
             return None
         if not self.subscription.every_ms:
             return self._apply(arrived)
-        self._hold(arrived)
-        return self.flush(arrived.position) if self._held_bytes > HELD_BYTES else None
+        self._postpone(arrived)
+        return self.flush(arrived.position) if self._pending_bytes > PENDING_BYTES else None
 
     def flush(self, position: Position) -> Message | None:
-        """Apply the changes that wait for the set's pace, at the position of everything published."""
-        held = self._held
+        """Apply the changes that wait for the set's pace, at the position up to which all was published."""
+        pending = self._pending
         message = None
-        if held and self.known:
-            events = [event for each in held for event in each.events]
-            message = self._apply(Arrived(held[0].first, position, events))
-        self._drop_held()
+        if pending and self.known:
+            events = [event for each in pending for event in each.events]
+            message = self._apply(Arrived(pending[0].first, position, events))
+        self._drop_pending()
         return message
 
-    def _hold(self, arrived: Arrived) -> None:
-        self._held.append(arrived)
-        self._held_bytes += arrived.size
+    def _postpone(self, arrived: Arrived) -> None:
+        self._pending.append(arrived)
+        self._pending_bytes += arrived.size
         if self.known and self.subscription.index is not None:
-            # Else a document that enters the set, and leaves it before the set knows, would stay in it.
+            # Otherwise the index would not find the set when such a document leaves it before the changes are
+            # applied, and the document would stay in the set.
             for event in arrived.events:
                 if isinstance(event, DecodedChange):
                     key = key_of(event.document_id)
-                    self._waiting.add(key)
+                    self._pending_keys.add(key)
                     self.hold(key)
 
-    def _drop_held(self) -> None:
-        self._held = []
-        self._held_bytes = 0
-        for key in self._waiting:
+    def _drop_pending(self) -> None:
+        self._pending = []
+        self._pending_bytes = 0
+        for key in self._pending_keys:
             if self.content is None or not self.content.holds(key):
                 self.release(key)
-        self._waiting.clear()
+        self._pending_keys.clear()
 
     def _apply(self, arrived: Arrived) -> Message | None:
         assert self.content is not None
@@ -229,7 +230,7 @@ class ResultSet:
     # -- coming back -------------------------------------------------------------------------------
 
     def since(self, number: int) -> list[Message] | None:
-        """The events after the set had a number; None if the record does not reach back so far."""
+        """The events after a `number` of the set; None if the record does not reach back so far."""
         if not self.known or self.number - len(self._record) > number:
             return None
         return [each.message for each in self._record if each.number > number and each.message]
@@ -237,23 +238,23 @@ class ResultSet:
     def since_position(self, position: Position) -> list[Message] | None:
         """The events after a position; None if the record does not have them.
 
-        Nor if the position is inside of a batch, as it can be when another server has issued it: the client
-        then has a part of the batch, and the record only knows the whole of it.
+        None also if the position is inside a batch, as it can be if another server issued it: the client then
+        has a part of the batch, and the record has only one event for all of it.
         """
         if self._record_start is None or position.key < self._record_start.key:
             return None
         following = [each for each in self._record if each.position.key > position.key]
-        begun = [*(each.first for each in following), *(each.first for each in self._held)]
+        begun = [*(each.first for each in following), *(each.first for each in self._pending)]
         if any(first <= position.key for first in begun):
             return None
         return [each.message for each in following if each.message]
 
     def missed(self, now: Position, events: Iterable[DecodedEvent]) -> list[Message] | None:
-        """The event for a client that comes back to a set without a record of its time.
+        """The event for a client whose position is not in the record, made from the history's events.
 
-        Each document that was touched is an upsert if it matches now, else a remove, which the client may not
-        hold. None if a new snapshot has to be sent: also for an order, and for a pace, with which the client
-        may lack changes from before its position.
+        Each document that was touched is an upsert if it matches now, otherwise a remove, even if the client
+        does not hold it. None if a new snapshot has to be sent. That is so for every order, and for a pace,
+        with which the client may lack changes from before its position.
         """
         if self.subscription.mode is Mode.COUNT:
             return []
@@ -270,15 +271,17 @@ class ResultSet:
                 last[key] = event
             if len(last) > MAX_MISSED:
                 return None
-        texts = [self._now(first[key], event) for key, event in last.items()]
+        texts = [self._present(first[key], event) for key, event in last.items()]
         if None in texts:
             return None
         shown = [text for text in texts if text]
         return [frames.changes(now, shown)] if shown else []
 
-    def _now(self, first: DecodedChange, event: DecodedChange) -> str | None:
-        """The change for a document that was touched; empty if the client does not hold it, None if an access
-        rule is in doubt: a `remove` has the document's id.
+    def _present(self, first: DecodedChange, event: DecodedChange) -> str | None:
+        """The change to the present state of a document, from its first and last event.
+
+        Empty if the client never held it. None if that depends on an access rule and is not known: a `remove`
+        would reveal the document's `_id`.
         """
         touched = Touched(event, inserted=False)
         document, rule = touched.document, self.subscription.rule

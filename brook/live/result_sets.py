@@ -1,4 +1,4 @@
-"""All result sets: applies each batch to those that it concerns, and makes the readers of new clients."""
+"""All result sets: applies each batch to the sets that it concerns, and makes the readers of new clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Update:
 
 
 def call_later(delay: float, callback: Callable[[], None]) -> Timer:
-    """Call back after a time, by the clock of the event loop."""
+    """Call back after `delay` seconds, by the clock of the event loop."""
     return asyncio.get_running_loop().call_later(delay, callback)
 
 
@@ -66,7 +66,7 @@ class ResultSets:
         self._index = Index()
         reads = asyncio.Semaphore(settings.snapshot_cursors)
         self.listings = Listings(settings, source, reads)
-        """The documents of queries, for clients that do not follow them."""
+        """Reads the documents of queries that are not followed."""
         self._surroundings = Surroundings(
             settings, source, history, clock, reads, self.present, self._ahead, self._flush_now
         )
@@ -74,8 +74,8 @@ class ResultSets:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def attach(self, list: Callbacks) -> None:
-        self._list = list
+    def attach(self, callbacks: Callbacks) -> None:
+        self._list = callbacks
 
     def statistics(self) -> LiveStatistics:
         """Count the result sets, their documents and the reads."""
@@ -83,7 +83,7 @@ class ResultSets:
         return LiveStatistics(
             result_sets=len(opened),
             documents=sum(each.result_set.count for each in opened),
-            reads=sum(each.is_read for each in opened),
+            reads=sum(each.is_reading for each in opened),
         )
 
     async def close(self) -> None:
@@ -118,7 +118,7 @@ class ResultSets:
         return SetReader(opened, since, wanted.tag, wake, failed)
 
     def present(self) -> Position | None:
-        """The position of everything that was published: the checkpoint, or the last event if that is
+        """The position up to which everything was published: the checkpoint, or the last event if that is
         later.
         """
         checkpoint, head = self._list.checkpoint(), self._history.head
@@ -148,25 +148,25 @@ class ResultSets:
     def _concerned(self, decoded: Sequence[DecodedEvent]) -> dict[ResultSet, list[DecodedEvent]]:
         """The events that may concern each result set.
 
-        A set that one change of a document concerns is given all of them. It does not hold the document yet,
-        so the index would not find it for the change that lets the document leave again.
+        A set that one change of a document concerns is given all changes of the document. It does not hold
+        the document yet, so the index would not find it for the change with which the document leaves again.
         """
         found: dict[tuple[str, bytes], dict[ResultSet, None]] = {}
-        places = []
+        touched = []
         for event in decoded:
-            place = "", b""
+            document = "", b""
             if isinstance(event, DecodedChange):
-                place = event.namespace, key_of(event.document_id)
-            places.append(place)
-            found.setdefault(place, {}).update(self._index.find(event, place[1]))
+                document = event.namespace, key_of(event.document_id)
+            touched.append(document)
+            found.setdefault(document, {}).update(self._index.find(event, document[1]))
         concerned: dict[ResultSet, list[DecodedEvent]] = {}
-        for event, place in zip(decoded, places, strict=True):
-            for result_set in found[place]:
+        for event, document in zip(decoded, touched, strict=True):
+            for result_set in found[document]:
                 concerned.setdefault(result_set, []).append(event)
         return concerned
 
     def end(self, batch: Batch) -> Position | None:
-        """The position that a batch leads to: the cluster time of its last event, or its checkpoint if that
+        """The position at the end of a batch: the cluster time of its last event, or its checkpoint if that
         is later.
         """
         if not batch.events:
@@ -175,7 +175,6 @@ class ResultSets:
         return max(last, batch.checkpoint or last)
 
     def commit(self, position: Position) -> bytes:
-        """The end of what a batch has brought to a bundle."""
         return frames.commit(position)
 
     def forget(self) -> None:
@@ -190,7 +189,6 @@ class ResultSets:
                 yield Update(opened.result_set.subscription, position, None)
 
     def expire(self) -> None:
-        """Drop the sets that have had no client for a while."""
         if not self._open:
             return
         due = self._clock() - self._settings.live_linger_seconds
@@ -210,7 +208,7 @@ class ResultSets:
     # -- the pace ----------------------------------------------------------------------------------
 
     def _flush_later(self, result_set: ResultSet) -> None:
-        """Send a set's changes when its pace allows it."""
+        """Send the waiting changes of a set when its pace allows it."""
         opened = self._open[result_set.subscription]
         if opened.flush_timer is None:
             due = result_set.flushed + result_set.subscription.every_ms / 1000

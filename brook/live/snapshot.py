@@ -15,7 +15,7 @@ from brook.live.members import Collected
 from brook.live.result_set import ResultSet
 from brook.subscription import Mode
 
-# A part of a snapshot: at most so many documents, or so many characters of JSON.
+# Bounds of a part of a snapshot: number of documents, and characters of their JSON.
 PART_DOCUMENTS = 100
 PART_CHARACTERS = 64 * 1024
 
@@ -41,7 +41,7 @@ class Snapshot:
         """The set's number at the snapshot."""
 
     def begin(self, at: Position) -> None:
-        """Begin at a position; again, if no event was made yet."""
+        """Begin at a position, or begin anew at another one. No event may have been made yet."""
         assert not self.messages
         self.at = at
         self.number = self._result_set.number
@@ -50,7 +50,7 @@ class Snapshot:
         self._characters = self._read = 0
 
     def add(self, raw_documents: Sequence[bytes]) -> None:
-        """Render documents. Raises SnapshotTooLarge."""
+        """Render documents of the collection. Raises SnapshotTooLarge."""
         self._read += len(raw_documents)
         if self._read > self._max_documents and not self._result_set.subscription.limit:
             raise SnapshotTooLarge(
@@ -61,7 +61,7 @@ class Snapshot:
             try:
                 document = documents.decode(raw)
             except InvalidBSON:
-                continue  # MongoDB stores malformed BSON from careless programs; nobody can be shown it
+                continue  # MongoDB stores malformed BSON from careless programs; it cannot be shown
             text = self.content.add(document)
             if text is not None and self._result_set.subscription.mode is Mode.LIVE:
                 self._texts.append(text)
@@ -70,7 +70,7 @@ class Snapshot:
                 self._cut()
 
     def finish(self) -> None:
-        """End the snapshot. Its last event makes it whole for the client."""
+        """End the snapshot. Its last event tells the client that it is complete."""
         if self._texts:
             self._cut()
         self.content.finish(self._read)
@@ -79,7 +79,7 @@ class Snapshot:
         self.complete = True
 
     def end(self, reason: ResetReason | None) -> Message:
-        """The event that makes the snapshot whole."""
+        """The event that tells a client that the snapshot is complete."""
         assert self.at is not None
         return frames.end(self._result_set.subscription.mode, self.at, self.count, reason=reason)
 

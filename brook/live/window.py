@@ -1,4 +1,4 @@
-"""The first documents of an order, and some spare ones behind them."""
+"""The content of a sorted result set: the first documents of an order, and some spare ones after them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from brook.live.members import Holder, Key, Touched, key_of
 from brook.query.sort import Place, Sort
 from brook.subscription import Subscription
 
-# Documents behind the window: one that leaves is followed by one of these, without a read.
+# Minimum number of documents kept after the window. One of them replaces a document that leaves, without a
+# read.
 SPARE = 20
-
-
-def capacity(limit: int) -> int:
-    """Number of documents that a window of so many holds."""
-    return limit + max(SPARE, limit // 2)
-
 
 # In "before", null is the end: it cannot name the document whose `_id` is null.
 NULL = "null"
 
 _place = attrgetter("place")
+
+
+def capacity(limit: int) -> int:
+    """Number of documents that a window with this limit holds."""
+    return limit + max(SPARE, limit // 2)
 
 
 @dataclass(slots=True, eq=False)
@@ -36,19 +36,19 @@ class Entry:
     key: Key
     id: str
     text: str
-    """Empty where it is never sent again: without a limit, nothing waits behind the window."""
+    """Empty if it is never sent again: without a limit, no document waits after the window."""
     digest: bytes
 
     def shows_as(self, other: Entry) -> bool:
-        """True if a client sees no difference."""
+        """True if a client would see no difference."""
         return self.digest == other.digest and self.place == other.place
 
 
 class Window:
     """The documents of a `sort`, in order, as far as they are known; the first `limit` are shown.
 
-    Every document up to `_edge` is held. Behind it there may be more, of which nothing is known: the
-    collection is read again when fewer than `limit` are left. Without a limit, everything is held.
+    Every matching document up to `_edge` is held. After it there may be more, which are not known: the
+    collection is read again when fewer than `limit` are left. Without a limit, every match is held.
     """
 
     def __init__(self, subscription: Subscription, renderer: Renderer) -> None:
@@ -101,13 +101,13 @@ class Window:
         return self._difference(before, self._shown(touched), touched)
 
     def _includes(self, document: dict[str, Any]) -> bool:
-        """True if a document matches, and lies where everything is known."""
+        """True if a document matches, and is not after `_edge`."""
         if not self._selects(document):
             return False
         return self._edge is None or not self._edge < self._sort.place(document)
 
     def _shown(self, touched: Mapping[Key, Touched]) -> dict[Key, Entry]:
-        """The documents that a client sees; without a limit only those that a batch touches."""
+        """The documents that a client sees; without a limit, only the ones that a batch touches."""
         if self._limit:
             return {entry.key: entry for entry in self._entries[: self._limit]}
         return {key: entry for key in touched if (entry := self._by_key.get(key)) is not None}
@@ -141,10 +141,10 @@ class Window:
     def _difference(
         self, before: Mapping[Key, Entry], after: Mapping[Key, Entry], touched: Mapping[Key, Touched]
     ) -> list[str]:
-        """The changes that lead from one order to another, applied one after the other.
+        """The changes that lead from one order to another, to be applied one after the other.
 
-        Removals first. Then from the end to the beginning, so that the document in front of which one goes is
-        always in its place already.
+        Removals come first. Upserts go from the end to the beginning, so that the document that an upsert has
+        in `before` is already in its place.
         """
         texts = []
         for key in before.keys() - after.keys():
@@ -163,14 +163,15 @@ class Window:
         return texts
 
     def _drop_text(self, entry: Entry) -> None:
-        """Without a limit, nothing is sent twice but the document whose `_id` is null."""
+        """Drop the text if it is never sent again: without a limit, unless the `_id` is null (`_placed`)."""
         if not self._limit and entry.id != NULL:
             entry.text = ""
 
     def _placed(self, entry: Entry, why: str) -> Iterator[str]:
         """The changes that put a document in its place.
 
-        One in front of the document whose `_id` is null goes behind it first; then that one moves behind.
+        `before` cannot name the document whose `_id` is null. To go in front of that document, an entry goes
+        behind it, and then that document moves behind the entry.
         """
         following = self._following(entry)
         if following is not None and following.id == NULL:

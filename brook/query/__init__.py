@@ -3,7 +3,8 @@
 Imports `brook.errors` and bson only.
 
 `parser` reads a filter's text with `literals`, checks it, and builds `conditions`; these compile to functions
-that compare the values at `paths` by the rules of `order`. `mongosh` helps with the text of an error.
+that compare the values at `paths` by the rules of `order`. For an error, `mongosh` converts
+a query in a shell's syntax to JSON.
 """
 
 from brook.query.fields import Fields

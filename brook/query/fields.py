@@ -22,7 +22,7 @@ class Fields:
     names: frozenset[str]
     excluding: bool
     within: Fields | None = None
-    """A selection from which this one selects: an access rule's."""
+    """The selection of an access rule, applied first; None without one."""
 
     @classmethod
     def parse(cls, text: str) -> Fields:

@@ -25,7 +25,6 @@ from brook.query.paths import finder, overlap
 # case: 60 `$elemMatch`.
 BYTES_PER_CHARACTER = 70
 
-
 _QUERY = json_util.JSONOptions(
     tz_aware=True,
     uuid_representation=UuidRepresentation.UNSPECIFIED,
@@ -78,7 +77,7 @@ class Filter:
         return Filter(condition, self.size + other.size, bson.encode(both))
 
     def reads(self, path: str) -> bool:
-        """Return True if a change at a dotted path, such as MongoDB reports it, may change the outcome."""
+        """Return True if a change at a dotted path, as MongoDB reports it, may change the result."""
         return any(overlap(path, read) for read in self.condition.paths())
 
 

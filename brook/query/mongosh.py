@@ -1,4 +1,4 @@
-"""A filter as it is typed in mongosh, written as the JSON that the server reads: for the text of an error."""
+"""Converts a filter as it is typed in mongosh to the JSON that the server reads, for an error's message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-# A longer filter is its author's to rewrite: the error would hide the reason in it.
+# A longer conversion is not shown: it would hide the reason of the error.
 MAX_CHARACTERS: Final = 500
 
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 
 
 def as_json(text: str) -> str | None:
-    """Return the JSON of a query that a MongoDB shell would read; None if there is none, or a long one."""
+    """Return the JSON of a query in a MongoDB shell's syntax; None if it has no JSON, or a long one."""
     parts: list[str] = []
     at = 0
     try:
@@ -47,7 +47,7 @@ def as_json(text: str) -> str | None:
 
 
 def _written(token: re.Match[str]) -> str:
-    """Raises ValueError for a value without a JSON form."""
+    """Return the JSON of one token. Raises ValueError for a value without a JSON form."""
     kind = token.lastgroup if token["call"] is None else "call"
     if kind in ("space", "comma"):
         return ""
@@ -80,7 +80,7 @@ def _literal(type: str, content: str) -> str:
 
 
 def _date(content: str) -> str:
-    """Takes a date as MongoDB's shell does: UTC where no offset is given."""
+    """Convert a date as MongoDB's shell does: UTC if no offset is given."""
     if re.fullmatch(r"-?\d+", content) and len(content) != 4:
         when = datetime.datetime.fromtimestamp(int(content) / 1000, datetime.UTC)
     else:

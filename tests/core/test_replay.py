@@ -442,7 +442,7 @@ def test_failure_in_the_source_is_logged_and_cuts_off_only_its_readers(caplog):
 def test_worker_that_fails_between_replays_leaves_its_place_to_the_next(caplog):
     async def scenario() -> None:
         async with Stage(1000, cursors=1) as stage:
-            with mock.patch.object(stage.replayer, "_take", side_effect=RuntimeError("a bug of ours")):
+            with mock.patch.object(stage.replayer, "_take_next", side_effect=RuntimeError("a bug of ours")):
                 client = stage.connect(at(1))
                 await until(lambda: client.connection.closed)
             assert "a bug of ours" in caplog.text
