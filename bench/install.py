@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from bench import servers
 from bench.build import BENCH, BUILD
@@ -24,7 +26,16 @@ def main() -> None:
         str(servers.ROOT / "locks" / "peers.txt"),
     ]
     subprocess.run([*pip, *lock], check=True)
+    build_go(peers / "go", servers.Go.program)
     install_nchan()
+
+
+def build_go(folder: Path, program: Path) -> None:
+    """Compile a peer in Go, from the exact modules in its go.sum; leave it out if Go is missing."""
+    if not shutil.which("go"):
+        print(f"Go is not installed; the benchmark runs without bench/peers/{folder.name}.")
+        return
+    subprocess.run(["go", "build", "-mod=readonly", "-o", str(program), "."], cwd=folder, check=True)
 
 
 def install_nchan() -> None:

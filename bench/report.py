@@ -71,6 +71,7 @@ class Aim:
 
 
 AIMS = (
+    Aim("small", "change_cpu_us", of={"go": 1}),
     Aim("paced", "cpu_us", of={"express": 0.6, "nchan": 0.95, "floor": 1.8}),
     Aim("paced", "p99_ms", max=50, of={"express": 0.1}),
     Aim("burst", "cpu_us", of={"express": 1 / 30, "nchan": 1 / 30}),

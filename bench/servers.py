@@ -103,6 +103,18 @@ class Starlette(Server):
         return {"server": place.run(self.python, BENCH / "peers" / "starlette_server.py")}
 
 
+class Go(Server):
+    name = "go"
+    title = "Go"
+    program = BUILD / "go-server"
+
+    def missing(self) -> str:
+        return "" if self.program.exists() else "Go or its packages"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        return {"server": place.run(self.program)}
+
+
 class Nchan(Server):
     name = "nchan"
     title = "nchan"
@@ -143,6 +155,7 @@ def every_server() -> list[Server]:
         Node("express", "Express", "express_server.js"),
         Node("better-sse", "better-sse", "better_sse_server.js"),
         Starlette(),
+        Go(),
         Nchan(),
         Floor(),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gzip
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from bench import build
-from bench.servers import ROOT
+from bench import build, install
+from bench.run import choose
+from bench.servers import ROOT, every_server
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -201,3 +203,27 @@ def test_benchmark_measures_reports_and_finds_no_fault(tmp_path):
     assert "| paced: CPU per delivery, µs |" in page
     assert "Faults: " not in page
     assert "@" not in page, "a place in the template was left open"
+
+
+def test_missing_peer_is_named_and_left_out(monkeypatch, capsys):
+    [go] = [server for server in every_server() if server.name == "go"]
+    monkeypatch.setattr(type(go), "program", ROOT / "no such program")
+    chosen = choose(argparse.Namespace(servers=["brook", "go"], peers=True))
+    assert [server.name for server in chosen] == ["brook"]
+    assert "without Go: Go or its packages not installed" in capsys.readouterr().out
+
+
+def test_install_goes_on_without_go(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install.build_go(ROOT / "bench" / "peers" / "go", tmp_path / "server")
+    assert "the benchmark runs without bench/peers/go" in capsys.readouterr().out
+
+
+def test_page_holds_what_its_template_says():
+    """A renewal writes the page from the template: words that are only in the page would be lost."""
+    template = (ROOT / "bench" / "performance.md").read_text()
+    page = (ROOT / "docs" / "performance.md").read_text()
+    for text in re.split(r"@[A-Z]+@", template):
+        assert text in page
+    for server in every_server():
+        assert server.name == "brook" or f"**{server.title}**" in page or f"*{server.title}*" in page
