@@ -75,7 +75,7 @@ docs: .venv-docs/.installed  ## Build the docs as a site: build/site/index.html
 bench: $(VENV)/.dev  ## Measure this server beside the C floor
 	$(PYTHON) -m bench.run
 
-bench-peers: $(VENV)/.dev  ## Measure it beside Express, better-sse, sse-starlette, Go, nchan; renew docs/performance.md
+bench-peers: $(VENV)/.dev  ## Measure it beside servers in Node, Python, Go, nchan and Mercure; renew docs/performance.md
 	$(PYTHON) -m bench.install
 	$(PYTHON) -m bench.run --peers --report docs/performance.md --plot docs/performance.svg
 

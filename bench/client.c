@@ -45,6 +45,7 @@ struct client {
     int fd;
     enum phase phase;
     bool compressed;
+    bool has_comment;  /* the current block has a comment, which was counted */
     bool has_data;     /* the current block has a data line ... */
     long number;       /* ... with this number */
     int64_t inserted;  /* ... and this time of insertion */
@@ -193,9 +194,12 @@ static void line(struct client *client, const char *text, size_t length)
     if (!length) { /* the end of a block dispatches the event */
         if (client->has_data)
             event(client);
-        else
+        else if (!client->has_comment)
             counted.keep_alives++;
-        client->has_data = false;
+        client->has_data = client->has_comment = false;
+    } else if (*text == ':') { /* Mercure sends a comment without an empty line */
+        counted.keep_alives++;
+        client->has_comment = true;
     } else if (length > 5 && !memcmp(text, "data:", 5)) {
         const char *from = text + 5, *end = text + length;
         int64_t number;

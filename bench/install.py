@@ -27,6 +27,7 @@ def main() -> None:
     ]
     subprocess.run([*pip, *lock], check=True)
     build_go(peers / "go", servers.Go.program)
+    build_go(peers / "mercure", servers.Mercure.program)
     install_nchan()
 
 

@@ -36,7 +36,7 @@ def describe() -> dict[str, str]:
         "Node": _say((servers.node(), "--version"), r"v(\S+)"),
         **{name: _node_version(name) for name in NODE_PACKAGES},
         **_starlette_versions(),
-        **_go_versions(servers.Go.program),
+        **_go_versions(),
         "nginx": _say((servers.nginx(), "-v"), r"nginx/(\S+)"),
         "nchan": _say(("dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"), r"(?:\d+:)?([\d.]+)"),
     }
@@ -58,15 +58,16 @@ def _say(command: Sequence[str], pattern: str) -> str:
     return found[1] if found and not done.returncode else ""
 
 
-def _go_versions(program: Path) -> dict[str, str]:
-    """Return the versions that a program in Go was built with: of Go, and of the modules in its go.mod."""
-    if not program.exists():
-        return {}
-    goes = _say(("go", "version", str(program)), r": go(\S+)")
-    required = re.findall(
-        r"^(?:require |\t)(\S+) (\S+)$", (BENCH / "peers" / "go" / "go.mod").read_text(), re.M
-    )
-    return {"Go": goes} | {f"{name} (Go)": version for name, version in required}
+def _go_versions() -> dict[str, str]:
+    """Return the versions of Go, and of the module for which each peer in Go exists."""
+    peers = {"go": servers.Go.program, "mercure": servers.Mercure.program}
+    found = {}
+    for folder, program in peers.items():
+        if program.exists():
+            module = (BENCH / "peers" / folder / "go.mod").read_text()
+            name, version = re.findall(r"^require (\S+) v(\S+)$", module, re.MULTILINE)[0]
+            found |= {"Go": _say(("go", "version", str(program)), r": go(\S+)"), name: version}
+    return found
 
 
 def _node_version(name: str) -> str:

@@ -37,7 +37,8 @@ class Delivery:
     warm_up: int = 20
     """Documents before the measurement, one at a time, which warm up just-in-time compilers."""
     gzip: bool = False
-    path: str = "/stream"
+    path: str = ""
+    """Path of the stream, if not the server's own."""
     variety: int = 1
     """Number of different values for a `#` in the path."""
 
@@ -52,7 +53,7 @@ class Delivery:
                 warm_up=self.warm_up,
                 events=self.events,
                 gzip=self.gzip,
-                path=self.path,
+                path=self.path or server.path,
                 variety=self.variety,
             ) as load,
         ):
@@ -103,7 +104,7 @@ class Idle:
     def measure(self, server: Server, uri: str) -> Figures:
         with Database(uri) as database, Running(server, database) as running:
             before = usage.memory_bytes(running.pids())
-            with Load(running.port, clients=self.clients, hold=self.seconds) as load:
+            with Load(running.port, clients=self.clients, hold=self.seconds, path=server.path) as load:
                 opened = time.monotonic()
                 load.wait_for("open")
                 opened = time.monotonic() - opened

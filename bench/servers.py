@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any, Self
 from bench import usage
 from bench.build import BENCH, BUILD, program
 from bench.database import Database
+from bench.peers.bridge import MERCURE_KEY
 
 ROOT = BENCH.parent
 NCHAN_MODULES = ("/usr/lib/nginx/modules/ngx_nchan_module.so",)
@@ -23,11 +25,12 @@ NCHAN_MODULES = ("/usr/lib/nginx/modules/ngx_nchan_module.so",)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The database of a server and the port that it listens on."""
+    """The database of a server, the port that it listens on, and a folder for its files."""
 
     database: Database
     port: int
     log: IO[bytes]
+    folder: Path
 
     def environment(self) -> dict[str, str]:
         here = {
@@ -46,19 +49,27 @@ class Place:
 
 
 class Server:
-    """A kind of server. `start` returns its processes by role.
-
-    The benchmark compares the process "server". "bridge" connects a server without a driver to the database.
-    """
+    """A kind of server."""
 
     name: str
     title: str
+    path = "/stream"
+    """Path of the stream."""
 
     def missing(self) -> str:
         """Return the name of a missing dependency; empty if the server can run."""
         return ""
 
     def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        """Return the processes by role.
+
+        The benchmark compares the process "server". "bridge" connects a server without a driver to the
+        database.
+        """
+        return {"server": self.serve(place)}
+
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
+        """Start the server alone."""
         raise NotImplementedError
 
 
@@ -69,11 +80,11 @@ class Brook(Server):
     def __init__(self, *arguments: str) -> None:
         self.arguments = arguments
 
-    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
         database = place.database
         options = ["--mongo", database.uri, "--database", database.name, "--collection", database.collection]
         options += ["--host", "127.0.0.1", "--port", str(place.port), *self.arguments]
-        return {"server": place.run(sys.executable, ROOT / "server.py", *options)}
+        return place.run(sys.executable, ROOT / "server.py", *options)
 
 
 class Node(Server):
@@ -87,8 +98,8 @@ class Node(Server):
             return "Node"
         return "" if (BENCH / "peers" / "node_modules").exists() else "its packages"
 
-    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
-        return {"server": place.run(node(), self.script)}
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
+        return place.run(node(), self.script)
 
 
 class Starlette(Server):
@@ -99,8 +110,8 @@ class Starlette(Server):
     def missing(self) -> str:
         return "" if self.python.exists() else "its packages"
 
-    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
-        return {"server": place.run(self.python, BENCH / "peers" / "starlette_server.py")}
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
+        return place.run(self.python, BENCH / "peers" / "starlette_server.py")
 
 
 class Go(Server):
@@ -111,8 +122,8 @@ class Go(Server):
     def missing(self) -> str:
         return "" if self.program.exists() else "Go or its packages"
 
-    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
-        return {"server": place.run(self.program)}
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
+        return place.run(self.program)
 
 
 class Nchan(Server):
@@ -123,17 +134,36 @@ class Nchan(Server):
         return "" if nginx() and nchan_module() else "nginx and its module nchan"
 
     def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
-        folder = BUILD / "nchan"
-        folder.mkdir(exist_ok=True)
+        server = self.serve(place)
+        return {"server": server, "bridge": bridge(place, "--nchan-port", str(place.port))}
+
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         configuration = (BENCH / "peers" / "nginx.conf").read_text()
         words = {"@MODULE@": nchan_module(), "@FILES@": str(files), "@PORT@": str(place.port)}
         for word, value in words.items():
             configuration = configuration.replace(word, value)
-        (folder / "nginx.conf").write_text(configuration)
-        command = [nginx(), "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
-        server = place.run(*command)
-        return {"server": server, "bridge": bridge(place, "--nchan-port", str(place.port))}
+        file = place.folder / "nginx.conf"
+        file.write_text(configuration)
+        return place.run(nginx(), "-p", place.folder, "-c", file, "-e", "stderr", "-g", "daemon off;")
+
+
+class Mercure(Server):
+    name = "mercure"
+    title = "Mercure"
+    program = BUILD / "mercure-hub"
+    path = "/.well-known/mercure?topic=creatures"
+
+    def missing(self) -> str:
+        return "" if self.program.exists() else "Go or its packages"
+
+    def start(self, place: Place) -> dict[str, subprocess.Popen[bytes]]:
+        server = self.serve(place)
+        return {"server": server, "bridge": bridge(place, "--mercure-port", str(place.port))}
+
+    def serve(self, place: Place) -> subprocess.Popen[bytes]:
+        kept = {"MERCURE_FILE": str(place.folder / "updates.db"), "MERCURE_KEY": MERCURE_KEY}
+        return place.run(self.program, env=place.environment() | kept)
 
 
 class Floor(Server):
@@ -157,6 +187,7 @@ def every_server() -> list[Server]:
         Starlette(),
         Go(),
         Nchan(),
+        Mercure(),
         Floor(),
     ]
 
@@ -194,11 +225,13 @@ class Running:
         self.port = free_port()
         self.log = BUILD / f"{server.name}.log"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
         BUILD.mkdir(exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{self.server.name}-", dir=BUILD)
         with self.log.open("wb") as log:
-            self._processes = self.server.start(Place(self.database, self.port, log))
+            self._processes = self.server.start(self._place(log))
         try:
             self._wait()
         except BaseException:
@@ -215,6 +248,12 @@ class Running:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _place(self, log: IO[bytes]) -> Place:
+        assert self._folder is not None
+        return Place(self.database, self.port, log, Path(self._folder.name))
 
     def pids(self, role: str = "server") -> list[int]:
         return usage.tree(self._processes[role].pid) if role in self._processes else []

@@ -10,13 +10,17 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 import pytest
 
 from bench import build, install
+from bench.peers import bridge
 from bench.run import choose
 from bench.servers import ROOT, every_server
 
@@ -166,6 +170,11 @@ def test_idle_connections_are_held() -> None:
     assert (report["opened"], faults(report)) == (20, {})
 
 
+def test_comment_without_an_empty_line_is_a_keep_alive() -> None:
+    body = b": a comment\n\n:\n:\n" + frame(1)
+    assert run(IDENTITY, body, "--events", "1")["keep_alives"] == 3
+
+
 def test_a_compressed_stream_is_read() -> None:
     body = gzip.compress(b"".join(map(frame, range(1, 101))))
     report = run(HEAD + b"Content-Encoding: gzip\r\n\r\n", body, "--events", "100", "--gzip")
@@ -203,6 +212,35 @@ def test_benchmark_measures_reports_and_finds_no_fault(tmp_path):
     assert "| paced: CPU per delivery, µs |" in page
     assert "Faults: " not in page
     assert "@" not in page, "a place in the template was left open"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Closes the first connection without an answer, as a server does that is being restarted."""
+
+    bodies: ClassVar[list[str]] = []
+
+    def do_POST(self):
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        if len(self.bodies) > 1:
+            self.send_response(201)
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_bridge_posts_again_what_a_restarting_server_did_not_answer():
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        changes = [{"_id": {"_data": f"82{n}"}, "fullDocument": {"n": n}} for n in (1, 2)]
+        bridge.Mercure(server.server_port).take(changes)
+        server.shutdown()
+        thread.join()
+    forms = [dict(parse_qsl(body)) for body in Answers.bodies]
+    assert [(form["id"], form["data"]) for form in forms] == [
+        ("821", '{"n":1}'), ("821", '{"n":1}'), ("822", '{"n":2}')
+    ]  # fmt: skip
 
 
 def test_missing_peer_is_named_and_left_out(monkeypatch, capsys):
