@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import schemathesis
 from openapi_spec_validator import OpenAPIV32SpecValidator
 
 from brook import __version__, errors
