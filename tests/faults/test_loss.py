@@ -64,7 +64,6 @@ def test_two_hundred_clients_lose_nothing_when_one_of_two_processes_is_killed(
     server = start_server(
         "--mongo", sandbox.uri, "--database", database.name, "--retry-ms", "50", "--processes", "2"
     )
-    server.wait_for("listening at")
 
     async def scenario() -> None:
         async with Crowd(server.port, CLIENTS) as crowd:

@@ -70,8 +70,6 @@ def test_metrics_can_have_a_port_of_their_own(start_server):
 
 def test_each_process_tells_its_own_numbers_whichever_is_asked(start_server):
     server = start_server("--demo", "--processes", "3")
-    for _ in range(2):
-        server.wait_for("listening")
 
     async def listen() -> None:
         clients = [await RawClient(server.port).connect() for _ in range(12)]
@@ -93,7 +91,6 @@ def sockets_of(server) -> list[str]:
 
 def test_process_that_hangs_is_named_and_the_others_are_told(start_server):
     server = start_server("--demo", "--processes", "2")
-    server.wait_for("listening")
     stopped, _ = psutil.Process(server.pid).children()
     os.kill(stopped.pid, signal.SIGSTOP)
     try:
@@ -112,7 +109,6 @@ def test_process_that_hangs_is_named_and_the_others_are_told(start_server):
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 def test_processes_leave_no_folder_behind(start_server, signal_number):
     server = start_server("--demo", "--processes", "2")
-    server.wait_for("listening")
     children = psutil.Process(server.pid).children()
     folder = Path(sockets_of(server)[0]).parent
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -157,8 +157,6 @@ def test_new_certificate_is_served_after_sighup_and_streams_go_on(
     server = start_server(
         "--mongo", sandbox.uri, "--database", database.name, *options(*current), "--processes", processes
     )
-    for _ in range(int(processes) - 1):
-        server.wait_for("listening at https://")
     trusted = authority.trusted()
 
     async def scenario() -> None:

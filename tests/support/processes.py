@@ -41,7 +41,7 @@ class ServerProcess:
         return self.process.pid
 
     def start(self) -> Self:
-        """Start, or start again on the same port, and wait until it listens."""
+        """Start, or start again on the same port, and wait until each of its processes listens."""
         command = [*self._prefix, sys.executable, str(ROOT / "server.py"), *self.arguments]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         self._lines = queue.Queue()
@@ -50,8 +50,9 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True)
         self._reader.start()
-        match = self.wait_for(r"listening at (https?)://\S+:(\d+)")
-        self.scheme, self.port = match[1], int(match[2])
+        for _ in range(self._processes):
+            match = self.wait_for(r"listening at (https?)://\S+:(\d+)")
+            self.scheme, self.port = match[1], int(match[2])
         return self
 
     def wait_for(self, pattern: str, seconds: float = START_SECONDS) -> re.Match[str]:
@@ -67,6 +68,12 @@ class ServerProcess:
                 raise AssertionError(f"the server ended before {pattern!r}: {self.log[-20:]}")
             if match := re.search(pattern, line):
                 return match
+
+    @property
+    def _processes(self) -> int:
+        if "--processes" not in self.arguments:
+            return 1
+        return int(self.arguments[self.arguments.index("--processes") + 1])
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
         """Ask it to stop; its exit code. The log is whole then: nothing that it started is left to write."""
