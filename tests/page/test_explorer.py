@@ -371,15 +371,23 @@ def test_two_hundred_changes_a_second_in_two_thousand_rows_make_no_long_task(pag
           .observe({ type: "longtask" });
         """
     )
+    for attempt in range(1, 4):
+        page.run("tasks.length = 0")
+        change_for_ten_seconds(creatures)
+        creatures.update_one({"_id": 0}, {"$set": {"mood": f"done {attempt}"}})
+        page.wait(f"{CELLS}[0].includes('done {attempt}')")
+        tasks = page.run("return tasks")
+        # The machine is shared: a task may have had to wait. One that is our doing comes each time.
+        if len(tasks) <= 3:
+            break
+    assert len(tasks) <= 3, tasks
+
+
+def change_for_ten_seconds(creatures: Any) -> None:
+    fast = creatures.with_options(write_concern=WriteConcern(1))
     start = time.monotonic()
     for n in range(2_000):
         # Half of the changes are in sight.
-        creatures.with_options(write_concern=WriteConcern(1)).update_one(
-            {"_id": n % 2_000 if n % 2 else n % 20}, {"$inc": {"size": 1}, "$set": {"mood": f"mood {n}"}}
-        )
+        id = n if n % 2 else n % 20
+        fast.update_one({"_id": id}, {"$inc": {"size": 1}, "$set": {"mood": f"mood {n}"}})
         time.sleep(max(0, start + n / 200 - time.monotonic()))
-    creatures.update_one({"_id": 0}, {"$set": {"mood": "done"}})
-    page.wait(f"{CELLS}[0].includes('done')")
-    tasks = page.run("return tasks")
-    # The machine is shared: a task may be long because it had to wait. One that is our doing comes each time.
-    assert len(tasks) <= 3, tasks
