@@ -76,7 +76,7 @@ def is_well(server: ServerProcess) -> None:
 PATIENCE = ("--request-timeout-seconds", "0.5", "--heartbeat-seconds", "1")
 
 
-@pytest.mark.parametrize("mode", ["demo", "mongo"])
+@pytest.mark.parametrize("mode", ["demo", pytest.param("mongo", marks=pytest.mark.mongod)])
 def test_no_request_breaks_the_server(mode, request, start_server):
     if mode == "demo":
         server = start_server("--demo", *PATIENCE)
