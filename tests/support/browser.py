@@ -42,10 +42,10 @@ def _program(name: str) -> str:
 class Browser:
     """One Chromium, with one tab."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = _program("chromium")
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         # Both programs are named, so Selenium does not look for them elsewhere.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 import ssl
 from pathlib import Path
@@ -62,6 +64,15 @@ class Authority:
     def trusted(self) -> ssl.SSLContext:
         """A client's context that trusts this authority alone."""
         return ssl.create_default_context(cafile=str(self.path))
+
+
+def fingerprint(certificate: Path) -> str:
+    """The hash of a certificate's key by which Chromium can be told to trust it."""
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(
+        hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).digest()
+    ).decode()
 
 
 def _named(name: str) -> x509.Name:
