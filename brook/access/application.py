@@ -24,11 +24,16 @@ log = logging.getLogger(__name__)
 Ask = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """Requests a URL with headers, and returns status and body. Raises FetchFailed if there is no answer."""
 
-# Maximum number of requests to the application at once. It has other work.
+# Maximum number of requests to the application at once for new clients, and as many for renewals. It has other
+# work.
 MAX_QUESTIONS: Final = 32
 
 # Maximum number of clients that wait for an answer.
 MAX_WAITING: Final = 2000
+
+# Maximum time that a new client waits for its turn. It is then told to retry: otherwise the last of them would
+# wait for minutes if the application is slow.
+TURN_SECONDS: Final = 10.0
 
 # Maximum of `seconds` in an answer: a day.
 MAX_SECONDS: Final = 86_400
@@ -41,6 +46,8 @@ RETRY_SECONDS: Final = 5.0
 
 # Time between two rounds of renewals.
 ROUND_SECONDS: Final = 1.0
+
+_TOO_MANY: Final = "too many clients wait for the application that identifies them; retry"
 
 # The stream names that may be sent in a header. Every configured stream has such a name.
 _NAME: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,200}")
@@ -69,10 +76,17 @@ class AskedLease(Lease):
 class Application:
     """Asks for a client's claims, and asks again before they expire."""
 
-    def __init__(self, url: str, ask: Ask, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        ask: Ask,
+        clock: Callable[[], float] = time.time,
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
         self._url = url
         self._ask = ask
         self._clock = clock
+        self._turn_seconds = turn_seconds
         # Weak references: the subscriber holds its lease, and renewals end when it leaves.
         self._leases: weakref.WeakSet[AskedLease] = weakref.WeakSet()
         self._questions = asyncio.Semaphore(MAX_QUESTIONS)
@@ -82,17 +96,34 @@ class Application:
     async def lease(self, credentials: Credentials, streams: Sequence[str]) -> AskedLease:
         """Ask for a client's claims. Raises Unauthenticated, Forbidden, or NotReady if there is no answer."""
         if self._waiting >= MAX_WAITING:
-            raise NotReady("too many clients wait for the application that identifies them; retry")
+            raise NotReady(_TOO_MANY)
+        self._waiting += 1
         try:
-            identity = await self._identity(credentials, streams)
+            await self._turn()
+            try:
+                identity = await self._identity(credentials, streams)
+            finally:
+                self._questions.release()
         except FetchFailed:
             raise NotReady("the application that identifies clients does not answer now; retry") from None
+        finally:
+            self._waiting -= 1
         lease = AskedLease(identity, credentials, streams, self._clock())
         self._leases.add(lease)
         return lease
 
+    async def _turn(self) -> None:
+        """Wait until a question may be asked. Raises NotReady if that takes too long."""
+        try:
+            async with asyncio.timeout(self._turn_seconds):
+                await self._questions.acquire()
+        except TimeoutError:
+            raise NotReady(_TOO_MANY) from None
+
     async def renew_leases(self) -> None:
-        """Renew each lease before it ends, for ever."""
+        """Renew each lease before it ends, for ever. Renewals do not wait behind a crowd of new clients: the
+        streams of the old ones would end.
+        """
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             now = self._clock()
@@ -127,24 +158,20 @@ class Application:
             "X-Brook-Stream": ", ".join(filter(_NAME.fullmatch, streams)),
             "X-Forwarded-For": credentials.address,
         }
-        self._waiting += 1
         try:
-            async with self._questions:
-                status, body = await self._ask(
-                    self._url, {name: value for name, value in headers.items() if value}
-                )
-                if status == 401:
-                    raise Unauthenticated("the application does not know this client: log in first")
-                if status == 403:
-                    raise Forbidden("the application does not let this client in")
-                if status != 200:
-                    raise FetchFailed(f"it answered with status {status}")
-                identity = _parsed(body, self._clock())
+            status, body = await self._ask(
+                self._url, {name: value for name, value in headers.items() if value}
+            )
+            if status == 401:
+                raise Unauthenticated("the application does not know this client: log in first")
+            if status == 403:
+                raise Forbidden("the application does not let this client in")
+            if status != 200:
+                raise FetchFailed(f"it answered with status {status}")
+            identity = _parsed(body, self._clock())
         except FetchFailed as error:
             self._tell(error)
             raise
-        finally:
-            self._waiting -= 1
         self._tell(None)
         return identity
 

@@ -21,14 +21,14 @@ COOKIE = Credentials(cookie="session=1", address="10.0.0.7")
 class Fake:
     """An application that answers what it is told."""
 
-    def __init__(self, answer: Any = None, status: int = 200) -> None:
+    def __init__(self, answer: Any = None, status: int = 200, **options: Any) -> None:
         self.answer = {"claims": {"sub": "u7"}, "seconds": 300} if answer is None else answer
         self.status = status
         self.now = 1000.0
         self.headers: list[dict[str, str]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.application = Application("http://app/brook", self._ask, lambda: self.now)
+        self.application = Application("http://app/brook", self._ask, lambda: self.now, **options)
 
     async def _ask(self, url: str, headers: Any) -> tuple[int, bytes]:
         assert url == "http://app/brook"
@@ -101,6 +101,22 @@ async def test_questions_are_bounded_at_once_and_in_waiting():
     assert len(await asyncio.gather(*asking)) == MAX_WAITING
 
 
+@gen_test
+async def test_client_does_not_wait_for_its_turn_for_ever():
+    fake = Fake(turn_seconds=0.05)
+    fake.gate.clear()
+    asking = [asyncio.create_task(fake.application.lease(COOKIE, ())) for _ in range(MAX_QUESTIONS + 3)]
+    done, waiting = await asyncio.wait(asking, timeout=20, return_when=asyncio.FIRST_EXCEPTION)
+    assert len(done) == 3
+    for task in done:
+        with pytest.raises(NotReady, match="too many"):
+            task.result()
+    fake.gate.set()
+    assert len(await asyncio.gather(*waiting)) == MAX_QUESTIONS
+    # Nothing is left of the ones that gave up.
+    await asyncio.gather(*(fake.application.lease(COOKIE, ()) for _ in range(2 * MAX_QUESTIONS)))
+
+
 async def renewed(monkeypatch: pytest.MonkeyPatch, fake: Fake, questions: int) -> None:
     """Let the renewal run until so many questions were asked in all, and one round more."""
     rounds = asyncio.Queue[None]()
@@ -148,6 +164,22 @@ async def test_lease_is_renewed_or_ends_or_goes_on_to_its_end(monkeypatch, answe
     await renewed(monkeypatch, fake, 2)
     assert lease.expires == expires
     assert fake.headers[0] == fake.headers[1]
+
+
+@gen_test
+async def test_renewal_does_not_wait_behind_new_clients(monkeypatch):
+    fake = Fake()
+    lease = await fake.application.lease(COOKIE, ["mine"])
+    fake.gate.clear()
+    crowd = [asyncio.create_task(fake.application.lease(COOKIE, ())) for _ in range(3 * MAX_QUESTIONS)]
+    fake.now += 240
+    renewing = asyncio.create_task(renewed(monkeypatch, fake, 2 + MAX_QUESTIONS))
+    while len(fake.headers) < 2 + MAX_QUESTIONS:
+        await asyncio.sleep(0)
+    fake.gate.set()
+    await renewing
+    assert lease.expires == 1540.0
+    await asyncio.gather(*crowd)
 
 
 @gen_test
