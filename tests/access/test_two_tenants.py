@@ -45,7 +45,17 @@ BUNDLE = json.dumps(
         }
     }
 ).encode()
-EXACT = ("live", "live, compressed", "changes", "bundle")
+# The other kinds of events in a bundle.
+BUNDLE_OF_CHANGES = json.dumps(
+    {
+        "subscriptions": {
+            "changes": {"stream": "mine", "format": "envelope", "before": 1, "types": "ejson"},
+            "window": {"stream": "mine", "mode": "live", "types": "ejson", "sort": {"note": 1}, "limit": 3},
+            "paced": {"stream": "mine", "mode": "live", "types": "ejson", "every": 100},
+        }
+    }
+).encode()
+EXACT = ("live", "live, compressed", "changes", "bundle", "bundle, compressed")
 """The clients that hold all documents of their tenant."""
 GARBAGE = ["t1.1", "t4294967295.1", "t1795328801.7-1f3a5c7e9b2d4f60", "x", "82" + "0" * 16 + "00"]
 
@@ -72,9 +82,12 @@ def clients(server: ServerProcess, token: str, chance: random.Random) -> dict[st
         "window": make(WINDOW),
         "count": make(COUNT),
         "bundle": make("/stream", body=BUNDLE),
+        "bundle, compressed": make("/stream", body=BUNDLE, compressed=True),
+        "bundle of changes": make("/stream", body=BUNDLE_OF_CHANGES),
         "live, forging": make(LIVE, forges=True),
         "changes, forging": make(CHANGES, forges=True),
         "bundle, forging": make("/stream", body=BUNDLE, forges=True),
+        "bundle of changes, forging": make("/stream", body=BUNDLE_OF_CHANGES, forges=True),
     }
 
 
@@ -144,6 +157,8 @@ def check_bytes(owner: str, members: dict[str, Tenant], shared: SharedCollection
     for name, member in members.items():
         received = bytes(member.bytes).decode()
         lower = received.lower()
-        assert [word for word in foreign if word in received or word.encode().hex() in lower] == [], name
+        # A word is in lower case, and may be the hexadecimal text of an ObjectId.
+        assert [word for word in foreign if word in lower or word.encode().hex() in lower] == [], name
+        assert ('"content-encoding": "gzip"' in lower) == member.compressed, name
         if name != "count" and not member.forges:
             assert any(word in received for word in own), name

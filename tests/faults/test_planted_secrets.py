@@ -19,6 +19,7 @@ import pytest
 
 from sources.sandbox import Node
 from tests.support import mongods
+from tests.support.answering import AnsweringServer
 from tests.support.certificates import Authority
 from tests.support.processes import ROOT, ServerProcess
 
@@ -83,6 +84,9 @@ def requests(token: str) -> list[bytes]:
         f"GET /static/%00{PLANTED} HTTP/1.1\r\nHost: localhost",
         f"GET /stream/%ff{PLANTED}?%ff={PLANTED} HTTP/1.1\r\nHost: localhost\r\n{good}",
     ]
+    large = 100_000
+    too_large = f"{good}\r\nContent-Length: {large}\r\n\r\n{PLANTED * (large // len(PLANTED) + 1)}"[:large]
+    lines.append(f"POST /stream HTTP/1.1\r\nHost: localhost\r\n{too_large}")
     body = f'{{"streams":[{{"name":"{PLANTED}"}}],"token":"{token}"'
     kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
     posted = f"POST /stream HTTP/1.1\r\nHost: localhost\r\n{good}\r\n{kind}\r\n\r\n{body}".encode()
@@ -131,6 +135,54 @@ def test_no_line_of_the_log_holds_a_planted_secret(log_format, encrypted, node, 
     assert "client left" in written
     forbidden = [PASSWORD, SIGNING_KEY, PLANTED, quote(uri(node)), token.split(".")[2], token.split(".")[1]]
     for secret in [*forbidden, *lines[1:-1]]:
+        assert secret not in written, [line for line in server.log if secret in line][:3]
+    assert "Traceback" not in written
+
+
+OTHERS = """
+[access]
+algorithms = ["RS256"]
+jwks_url = "http://brook:{password}@{address}keys?{planted}"
+authorize_url = "http://brook:{password}@{address}brook?{planted}"
+
+[streams.mine]
+namespace = "shop.orders"
+filter = {{ owner = "$claims.sub" }}
+"""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_line_about_other_servers_holds_a_planted_secret(log_format, node, tmp_path, start_server):
+    """Addresses have passwords, cookies are passed on, and an answer can hold anything."""
+    answers: list[tuple[int, Any]] = [
+        (200, PLANTED.encode()), (500, PLANTED.encode()), (302, {"keys": PLANTED}), (200, {PLANTED: PLANTED}),
+        (200, {"keys": [{"kty": "RSA", "kid": PLANTED, "n": PLANTED, "e": PLANTED}]}),
+        (200, {"claims": {"sub": PLANTED}, "seconds": PLANTED}), (403, {}), (401, {"detail": PLANTED}),
+        (200, {"claims": {"sub": {PLANTED: 1}}, "seconds": 60}),
+        (200, {"claims": {"sub": PLANTED}, "seconds": 60}),
+    ]  # fmt: skip
+    with AnsweringServer() as others:
+        others.status, others.body = answers[0]
+        text = OTHERS.format(password=PASSWORD, planted=PLANTED, address=others.url.removeprefix("http://"))
+        (tmp_path / "brook.toml").write_text(text)
+        server: ServerProcess = start_server(
+            "--config", str(tmp_path / "brook.toml"), "--log-format", log_format,
+            env=environment(BROOK_MONGO=uri(node)),
+        )  # fmt: skip
+        token = jwt.encode({"sub": PLANTED, "exp": time.time() + 600}, SIGNING_KEY, "HS256", {"kid": PLANTED})
+        statuses = set()
+        for status, answer in answers:
+            others.status, others.body = status, answer
+            for header in (f"Authorization: Bearer {token}", f"Cookie: session={PLANTED}"):
+                request = f"GET /stream/mine HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n"
+                statuses.add(ask(server.port, request.encode(), None)[9:12])
+        assert {b"200", b"401", b"403"} <= statuses
+        assert others.asked
+        server.stop()
+    written = "\n".join(server.log)
+    assert "jwks_url cannot be fetched" in written
+    assert "authorize_url fails" in written
+    for secret in (PASSWORD, PLANTED, token.split(".")[2]):
         assert secret not in written, [line for line in server.log if secret in line][:3]
     assert "Traceback" not in written
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 import urllib.request
+from collections.abc import Sequence
 
+import jwt
 import pytest
 
+from tests.support.guarded import SECRET
 from tests.support.processes import ServerProcess
 from tests.support.raw_requests import RawRequests
 
@@ -43,7 +47,7 @@ def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", answer, re.M)]
 
 
-def fuzz(server: ServerProcess) -> dict[int, int]:
+def fuzz(server: ServerProcess, headers: Sequence[str] = ()) -> dict[int, int]:
     """The number of answers by status."""
     seen: dict[int, int] = {}
 
@@ -57,7 +61,7 @@ def fuzz(server: ServerProcess) -> dict[int, int]:
             seen[status] = seen.get(status, 0) + 1
 
     async def scenario() -> None:
-        requests = RawRequests(SEED)
+        requests = RawRequests(SEED, headers)
         for _ in range(COUNT // AT_ONCE):
             await asyncio.gather(*(one(requests.next()) for _ in range(AT_ONCE)))
 
@@ -87,4 +91,45 @@ def test_no_request_breaks_the_server(mode, request, start_server):
     seen = fuzz(server)
     # It would be no test if all were refused in the same way.
     assert {200, 204, 400, 404, 405, 421} <= set(seen)
+    is_well(server)
+
+
+CONFIGURATION = """
+[access]
+algorithms = ["HS256"]
+key_file = "jwt.key"
+cookie = "session"
+query_token = true
+signed_streams = true
+
+[streams.creatures]
+namespace = "{database}.creatures"
+filter = {{ owner = "$claims.sub" }}
+
+[streams.default]
+namespace = "{database}.creatures"
+public = true
+"""
+
+
+def test_no_request_breaks_a_guarded_server(sandbox, database, tmp_path, start_server):
+    database.creatures.insert_many([{"owner": "u7", "a": 1}, {"owner": "u8", "b": "x"}])
+    (tmp_path / "jwt.key").write_text(SECRET)
+    (tmp_path / "brook.toml").write_text(CONFIGURATION.format(database=database.name))
+    server = start_server("--mongo", sandbox.uri, "--config", str(tmp_path / "brook.toml"), *PATIENCE)
+
+    def token(**claims: object) -> str:
+        return jwt.encode({"exp": time.time() + 600, **claims}, SECRET, "HS256")
+
+    inbox = {"namespace": f"{database.name}.creatures", "filter": {"$where": 1}, "fields": ["", "$"]}
+    good = token(sub="u7")
+    tokens = [
+        good, token(sub="u7", exp=1), token(sub={"$gt": ""}), token(sub=None), token(sub="\0\ud83e" * 9),
+        token(brook={"streams": {"other": inbox}}), token(brook={"streams": [1]}), token(brook=7), good[:-5],
+        good + ".x", "..", "e30.e30.e30", "\xff", "", "a" * 9000,
+    ]  # fmt: skip
+    headers = [f"Authorization: Bearer {one}" for one in tokens] + [f"Authorization: Bearer {good}"] * 10
+    headers += [f"Cookie: session={one}" for one in tokens]
+    seen = fuzz(server, headers)
+    assert {200, 204, 400, 401, 403, 404, 405, 421} <= set(seen)
     is_well(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from urllib.parse import quote
 
 METHODS = (
@@ -72,10 +73,11 @@ HEADERS = (
 
 
 class RawRequests:
-    """An endless number of requests, the same for the same seed."""
+    """An endless number of requests, the same for the same seed. Each may have one of `headers`, too."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, headers: Sequence[str] = ()) -> None:
         self._random = random.Random(seed)
+        self._headers = headers
 
     def next(self) -> bytes:
         """One request or several, whole or cut."""
@@ -97,6 +99,8 @@ class RawRequests:
         body = self._body()
         headers = ["Host: localhost"] if choose.random() < 0.95 else []
         headers += choose.sample(HEADERS, choose.choice((0, 0, 0, 1, 2, 3)))
+        if self._headers and choose.random() < 0.8:
+            headers.append(choose.choice(self._headers))
         if body:
             framed = choose.choice((f"Content-Length: {len(body)}",) * 6 + (
                 "Content-Length: -1", "Content-Length: 99999999", "Content-Length: 1e3",

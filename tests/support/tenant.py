@@ -42,6 +42,7 @@ class Tenant:
         self._body = body
         self._chance = chance
         self.forges = forges
+        self.compressed = compressed
         self._snapshot: Held | None = None
 
     async def run(self, foreign: list[str]) -> None:
