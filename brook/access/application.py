@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 Ask = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """Requests a URL with headers, and returns status and body. Raises FetchFailed if there is no answer."""
 
-# Maximum number of requests to the application at once for new clients, and as many for renewals. It has other
-# work.
+# Maximum number of requests to the application at once for new clients, and as many for renewals. It has
+# other work.
 MAX_QUESTIONS: Final = 32
 
 # Maximum number of clients that wait for an answer.
 MAX_WAITING: Final = 2000
 
-# Maximum time that a new client waits for its turn. It is then told to retry: otherwise the last of them would
-# wait for minutes if the application is slow.
+# Maximum time that a new client waits for its turn. It is then told to retry: otherwise the last of
+# them would wait for minutes if the application is slow.
 TURN_SECONDS: Final = 10.0
 
 # Maximum of `seconds` in an answer: a day.

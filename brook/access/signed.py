@@ -13,6 +13,7 @@ from brook.subscription import Mode
 MAX_STREAMS: Final = 32
 
 _KEYS: Final = {"namespace", "filter", "fields"}
+_EQUALITIES: Final = {"$eq", "$in", "$all"}
 
 
 def signed_streams(claims: Claims, followed: Namespaces) -> dict[str, StreamRules]:
@@ -31,11 +32,28 @@ def _stream(name: str, one: Any, followed: Namespaces) -> StreamRules:
     namespace, filter, fields = one["namespace"], one.get("filter", {}), one.get("fields")
     if not isinstance(filter, dict):
         raise Forbidden(f"{where}.filter is not an object")
+    if _is_unfilled(filter):
+        raise Forbidden(
+            f"{where}.filter has a null or an empty text; if a field must be missing, write"
+            ' {"$exists": false}'
+        )
     if not followed.hold(*_parts(namespace)):
         raise Forbidden(f"{where}.namespace is {namespace[:100]!r}, which the server does not follow")
     if not _are_names(fields):
         raise Forbidden(f"{where}.fields is not a list of field names")
     return StreamRules(name, namespace, [Rule({}, filter, fields, None, frozenset(Mode))])
+
+
+def _is_unfilled(value: Any, name: str = "") -> bool:
+    """True if a filter has a null, or asks for an empty text.
+
+    The backend lacked the value, and the filter would match the documents that lack it, too.
+    """
+    if isinstance(value, dict):
+        return any(_is_unfilled(each, key) for key, each in value.items())
+    if isinstance(value, list):
+        return any(_is_unfilled(each, name) for each in value)
+    return value is None or (value == "" and (name in _EQUALITIES or not name.startswith("$")))
 
 
 def _are_names(fields: Any) -> bool:

@@ -244,6 +244,13 @@ def test_configured_stream_goes_before_one_of_the_same_name():
     assert streams(claims, rule(), signed=True).subscription("mine", {}).namespaces == {"shop.orders"}
 
 
+def test_signed_filter_may_ask_for_a_field_that_is_missing_or_not_empty():
+    claims = signed_claims(filter={"gone": {"$exists": False}, "note": {"$ne": ""}, "n": 0, "done": False})
+    wanted = streams(claims, rule(), signed=True).subscription("inbox", {})
+    assert wanted.selects({"note": "x", "n": 0, "done": False})
+    assert not wanted.selects({"note": "", "n": 0, "done": False})
+
+
 @pytest.mark.parametrize(
     "claims",
     [
@@ -258,6 +265,10 @@ def test_configured_stream_goes_before_one_of_the_same_name():
         signed_claims(fields=["$x"]),
         signed_claims(filter={"a": {"$where": "1"}}),
         signed_claims(filter={"a": "$claims.none"}),
+        signed_claims(filter={"a": None}),
+        signed_claims(filter={"a": ""}),
+        signed_claims(filter={"$or": [{"a": 1}, {"b": {"$in": ["x", None]}}]}),
+        signed_claims(filter={"a": {"$elemMatch": {"$eq": ""}}}),
         signed_claims(more=1),
     ],
 )
