@@ -51,7 +51,7 @@ def application(
     limits = limits or Limits(settings)
     cors = Cors(settings.cors_origin)
     common = {"cors": cors}
-    door = {
+    access = {
         "admission": admission,
         "credentials": CredentialReader(admission.transport, cors, Proxies(settings.trusted_proxy)),
     }
@@ -67,11 +67,11 @@ def application(
         "limits": limits,
         "subjects": Subjects(settings),
         "watcher": Watcher(),
-        **door,
+        **access,
         **common,
     }
     documents = {
-        "settings": settings, "readiness": readiness, "listings": listings, **door, **common
+        "settings": settings, "readiness": readiness, "listings": listings, **access, **common
     }  # fmt: skip
     # With access rules, who may read need not be one who may write.
     inserts = inserter is not None and admission.transport is None
@@ -80,16 +80,16 @@ def application(
         (r"/static/(.+)", PageHandler, files),
         (r"/stream(?:/([^/]+))?", StreamHandler, stream),
         (r"/documents(?:/([^/]+))?", DocumentsHandler, documents),
-        (r"/streams", StreamsHandler, {"source": source, "inserts": inserts, **door, **common}),
+        (r"/streams", StreamsHandler, {"source": source, "inserts": inserts, **access, **common}),
         (r"/healthz", HealthHandler, common),
         (r"/readyz", ReadyHandler, {"readiness": readiness, "room": (descriptors, limits), **common}),
         (r".*", NotFoundHandler, common),
     ]
-    # With access rules, what all clients do together is not for each of them.
+    # With access rules, a client must not see the numbers of all clients: only `metrics_port` has them.
     if metrics is not None and not settings.metrics_port and admission.transport is None:
         routes.insert(-1, (r"/metrics", MetricsHandler, {"metrics": metrics, **common}))
     if inserts:
-        routes.insert(-1, (r"/sandbox/([^/]+)", SandboxHandler, {"inserter": inserter, **door}))
+        routes.insert(-1, (r"/sandbox/([^/]+)", SandboxHandler, {"inserter": inserter, **access}))
     refusals = metrics.refusals if metrics is not None else Refusals()
     hosts = Hosts.of(settings, guarded=admission.transport is not None)
     return HostApplication(routes, hosts, settings.url_max_bytes, cors, log_function=refusals.log)

@@ -59,7 +59,7 @@ class Requests(HTTPServer):
         return BoundedBody(delegate, request_conn, application)
 
     def close_older_than(self, seconds: float) -> None:
-        """Close the connections that have been served for longer: their requests are not complete."""
+        """Close the connections whose requests are not complete after this time."""
         due = time.monotonic() - seconds
         for stream, since in list(self._since.items()):
             if since > due:
@@ -146,7 +146,7 @@ class Acceptor:
                 if error.errno in _NO_ROOM:
                     self._wait_for_room()
                     return
-                continue  # the client has left meanwhile, or its network has failed: accept(2)
+                continue  # the client has left, or its network has failed: accept(2)
             connection.setblocking(False)
             last = connection.fileno() >= self._descriptors.requests - 1
             self._serve(connection, address)
@@ -155,26 +155,26 @@ class Acceptor:
                 return
 
     def _serve(self, connection: socket.socket, address: Any) -> None:
-        place = self._limits.accept(address[0])
-        if place is None:
+        counted = self._limits.accept(address[0])
+        if counted is None:
             connection.close()
         elif self._certificate is not None:
-            self._serve_encrypted(self._certificate, connection, address, place)
+            self._serve_encrypted(self._certificate, connection, address, counted)
         elif first_request.served(connection, address, self._app, self._head_max_bytes):
-            self._limits.leave(place)
+            self._limits.leave(counted)
         else:
-            self._requests.serve(connection, address, partial(self._limits.leave, place))
+            self._requests.serve(connection, address, partial(self._limits.leave, counted))
 
     def _serve_encrypted(
-        self, certificate: Certificate, connection: socket.socket, address: Any, place: str
+        self, certificate: Certificate, connection: socket.socket, address: Any, counted: str
     ) -> None:
         try:
             encrypted = certificate.wrap(connection)
         except OSError:
             connection.close()
-            self._limits.leave(place)
+            self._limits.leave(counted)
         else:
-            self._requests.serve(encrypted, address, partial(self._limits.leave, place))
+            self._requests.serve(encrypted, address, partial(self._limits.leave, counted))
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""A connection that Tornado has not read from, with the interface that Tornado expects."""
+"""A connection that Tornado has not read from, with the interface that Tornado's handlers expect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, Resp
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """The facts about a connection that Tornado asks for."""
+    """The attributes of a connection that Tornado reads."""
 
     remote_ip: str
     protocol: str = "http"
@@ -32,7 +32,7 @@ class BareConnection(HTTPConnection):
         """Do nothing: the answer is given at once, so the callback would never be needed."""
 
     def detach(self) -> socket.socket:
-        """Give away the socket."""
+        """Hand over the socket."""
         self.detached = True
         return self.socket
 
@@ -50,7 +50,7 @@ class BareConnection(HTTPConnection):
         return self.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (chunk or b""))
 
     def write(self, chunk: bytes) -> Future[None]:
-        """Send a piece of an answer. An empty socket takes all of it, unless the client has left."""
+        """Send a piece of an answer. An empty send buffer takes all of it, unless the client has left."""
         with contextlib.suppress(OSError):
             self.socket.send(chunk)
         done: Future[None] = asyncio.get_running_loop().create_future()

@@ -16,8 +16,8 @@ from handlers.cors import PREFLIGHT_SECONDS, Cors
 
 log = logging.getLogger(__name__)
 
-# An answer may repeat words of the request, or of a stranger's document. No browser shall take it for a page,
-# show it inside of another, or tell an address, with its filters, to another site.
+# An answer may repeat parts of the request, or of a document that a stranger wrote. A browser must not run it
+# as a page, embed it, or send its URL, with the filters in it, to another site.
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -83,13 +83,13 @@ class ProblemHandler(tornado.web.RequestHandler):
         self._common_headers()
 
     def options(self, *_: str) -> None:
-        """Answer a CORS preflight: "may a page of this origin send these headers?"."""
+        """Answer a CORS preflight, which asks if a page of this origin may send these headers."""
         self.set_header("Access-Control-Allow-Methods", self.cross_origin_methods)
         self.set_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def query_as_text(self) -> dict[str, list[str]]:
-        """The query. Raises InvalidParameter if it is not UTF-8."""
+        """The values of the query parameters, by name. Raises InvalidParameter if one is not UTF-8."""
         parameters = {}
         for name, values in self.request.query_arguments.items():
             try:
@@ -123,9 +123,9 @@ class ProblemHandler(tornado.web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Log the server's own faults. A client's error is in its response; one that has left needs none."""
+        """Log the server's own faults. A client's error is in its response, if the client is still there."""
         if not isinstance(value, (ClientError, tornado.web.HTTPError, StreamClosedError)):
-            # Tornado's own line quotes the query, which holds an id, which holds a document's _id.
+            # Tornado's own line would quote the query, which may hold a token, a filter or a document's _id.
             log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
     def _common_headers(self) -> None:
@@ -137,7 +137,7 @@ class ProblemHandler(tornado.web.RequestHandler):
 
 
 class RetryableHandler(ProblemHandler):
-    """Answers an error that passes with 503, and with the time after which to come back."""
+    """Adds `Retry-After` to the answer of an error that passes."""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         if "exc_info" in kwargs and isinstance(kwargs["exc_info"][1], Unavailable):

@@ -21,7 +21,7 @@ RENEWAL = signal.SIGHUP
 
 
 class Certificate:
-    """A context for new connections. Open connections keep the one with which they began."""
+    """The certificate of new connections. Open connections keep the one with which they began."""
 
     def __init__(self, certificate: str, key: str) -> None:
         self._certificate = certificate
@@ -61,7 +61,7 @@ def check(settings: Settings) -> tuple[signal.Signals, ...]:
     if Certificate.of(settings) is None:
         return ()
     warn(settings.tls_cert)
-    # The files are read when the server starts to listen: until then the signal must only not end it.
+    # Until the server listens and reads the files, the signal must not end the process.
     signal.signal(RENEWAL, lambda number, frame: None)
     return (RENEWAL,)
 
@@ -87,7 +87,7 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     """Return a context with the files. Raises OperatorError that names the file and the remedy."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A client could otherwise have the server repeat the dear part of a handshake on one connection.
+    # A client could otherwise make the server repeat the expensive part of a handshake on one connection.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.sslsocket_class = TlsSocket
     _check_certificate(_text("--tls-cert", certificate), certificate)

@@ -1,4 +1,4 @@
-"""One client's socket, taken over from HTTP."""
+"""The connection of a stream: one client's socket, taken over from Tornado."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from handlers.bare_connection import BareConnection
 from handlers.framing import Framing
 from handlers.watcher import Watcher
 
-# SO_LINGER for no time at all (socket(7)).
+# The value of SO_LINGER that resets a connection when it is closed (socket(7)).
 _RESET = struct.pack("ii", 1, 0)
 
-# The socket takes nothing now: without TLS, and with it.
+# Raised when the socket takes nothing now: without TLS, and with it.
 _FULL = (BlockingIOError, ssl.SSLWantWriteError)
 
 
 class StreamConnection:
     """Writes directly to an idle socket, and keeps one piece of the bytes that it does not take.
 
-    A connection has no task, no future and no handler: ten thousand of them are ten thousand of these
+    A connection has no task, no future and no handler: ten thousand clients cost ten thousand of these
     objects. `head` is written before the first data.
     """
 
@@ -47,11 +47,11 @@ class StreamConnection:
         self._gone: Callable[[], None] = _nothing
 
     def watch(self, *, drained: Callable[[], None], gone: Callable[[], None]) -> None:
-        """Call back when a write is through, and once when the client has left."""
+        """Call `drained` when unsent bytes are written, and `gone` once, when the connection is closed."""
         self._drained = drained
         self._gone = gone
-        # The client of an event stream has nothing more to send: anything from it, or its end, ends the
-        # stream.
+        # The client of an event stream has nothing more to send. Any byte from it ends the stream, as its
+        # leaving does.
         self._watcher.add(self._number, self._arrived)
 
     def send(self, data: Buffer) -> Buffer | None:
@@ -118,8 +118,8 @@ class StreamConnection:
 
     def _left(self) -> None:
         self._gone()
-        # The callbacks hold the subscriber, and it holds this connection: a cycle that only the collector
-        # breaks.
+        # The callbacks refer to the subscriber, and it refers to this connection: without this line, only the
+        # garbage collector would free them.
         self._drained = self._gone = _nothing
 
 
@@ -127,21 +127,21 @@ def take_over(detached: IOStream | socket.socket) -> socket.socket:
     """The socket of a detached request. Raises StreamClosedError if the client has left."""
     if isinstance(detached, socket.socket):
         return detached
-    said_more: Any = detached.read_bytes(1, partial=True)
+    read_ahead: Any = detached.read_bytes(1, partial=True)
     if detached.closed():
-        said_more.exception()  # marks it as seen
+        read_ahead.exception()  # otherwise asyncio logs that it was never retrieved
         raise StreamClosedError
     connection: socket.socket = detached.socket
     detached.io_loop.remove_handler(connection)
-    if said_more.done():
-        # Tornado has read more from the client already. The stream ends as if that came now.
-        # Not the method of a TLS socket: that would go on without encryption.
+    if read_ahead.done():
+        # Tornado has already read more from the client. The stream ends as if it came now. This must not be
+        # the method of a TLS socket, which would go on without encryption.
         socket.socket.shutdown(connection, socket.SHUT_RD)
     return connection
 
 
 def descriptor(request: HTTPServerRequest) -> int:
-    """The number of a request's socket; -1 if its client has left."""
+    """The descriptor number of a request's socket; -1 if its client has left."""
     connection: Any = request.connection
     if isinstance(connection, BareConnection):
         return connection.socket.fileno()
@@ -149,7 +149,7 @@ def descriptor(request: HTTPServerRequest) -> int:
 
 
 def close_after(answer: asyncio.Future[None], request: HTTPServerRequest) -> None:
-    """Close a request's connection after the answer. Tornado does so only at the client's request."""
+    """Close a request's connection after the answer. Tornado does so only if the client asks for it."""
     connection: Any = request.connection
     if not isinstance(connection, BareConnection):
         answer.add_done_callback(lambda _: connection.stream.close())

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 ALLOWED_HEADERS = "Origin, X-Requested-With, Content-Type, Accept, Authorization, Last-Event-ID"
 
-# Time for which a browser need not ask again. Chromium keeps the answer for two hours at most.
+# Time for which a browser may keep the answer to a preflight. Chromium keeps it for two hours at most.
 PREFLIGHT_SECONDS = 7200
 
 
@@ -18,7 +18,7 @@ class Cors:
         self._allowed = frozenset(filter(None, allowed))
 
     def names(self, origin: str) -> bool:
-        """True if the operator has named this very origin."""
+        """True if the operator has named this origin itself, not `*`."""
         return not self._any and origin in self._allowed
 
     def headers(self, origin: str | None) -> dict[str, str]:

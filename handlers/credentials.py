@@ -63,14 +63,14 @@ class CredentialReader:
         return values[0].decode(errors="replace") if values else ""
 
     def _check_origin(self, request: HTTPServerRequest) -> None:
-        """Refuse a cookie that another site's page sends: the browser adds it without asking anybody."""
+        """Raise Forbidden for a request of another site's page: the browser adds the cookie by itself."""
         origin = request.headers.get("Origin")
         if origin is not None:
-            # The scheme is left out: behind a proxy this server does not know its own.
+            # The scheme is not compared: behind a proxy, this server does not know its own.
             if self._cors.names(origin) or urlsplit(origin).netloc == request.host:
                 return
         elif request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
             return
         raise Forbidden(
-            "pages of this origin may not use the cookie; the operator names those that may: --cors-origin"
+            "pages of this origin may not use the cookie; the operator can allow the origin: --cors-origin"
         )

@@ -12,10 +12,10 @@ from handlers.fullness import QUIET_SECONDS, Fullness
 # has two connections to each member, and one for each thread that reads.
 RESERVED = 64
 
-# Reserved for requests that are answered at once, such as /healthz, and for the refusal of a stream.
+# Reserved for requests that are answered at once, such as /healthz, and for the refusals of streams.
 REQUESTS = 16
 
-FULL = "as many clients as this server may have are connected"
+FULL = "this server has its maximum number of clients"
 
 
 def allow_many() -> None:
@@ -27,13 +27,13 @@ def allow_many() -> None:
 class Descriptors:
     """The limits, as descriptor numbers. Each is the first number that is too high.
 
-    The system assigns the lowest free number, so the number of a new descriptor tells how many are open.
+    The system assigns the lowest free number, so the number of a new descriptor shows how many are open.
     """
 
     def __init__(self, limit: int, quiet_seconds: float = QUIET_SECONDS) -> None:
         self._limit = limit
         self._full = Fullness(quiet_seconds)
-        # For a small limit, a quarter and an eighth of it.
+        # Of a small limit, a quarter and an eighth are reserved.
         self.requests = limit - min(RESERVED, limit // 4)
         """From this number on, no connection is accepted."""
         self.streams = self.requests - min(REQUESTS, limit // 8)
@@ -58,7 +58,7 @@ class Descriptors:
         """Raise TooManyConnections if this descriptor is too high for a stream."""
         if number >= self.streams:
             self.refuse()
-            raise TooManyConnections(f"{FULL}; come again later")
+            raise TooManyConnections(f"{FULL}; retry later")
 
     def refuse(self) -> None:
         """Note a refusal. The log has one line at the first, and one when there is room again."""

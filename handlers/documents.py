@@ -1,4 +1,4 @@
-"""`GET /documents/{name}`: what a query holds now, as JSON, with the position to listen from."""
+"""`GET /documents/{name}`: the documents that match a query now, as JSON, with their position in the log."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DocumentsHandler(RetryableHandler):
             await self._send(text)
 
     async def _send(self, text: str) -> None:
-        """Send the answer. A client that does not take it would hold its memory and its place for ever."""
+        """Send the answer. Without the time-out, a client that reads nothing would keep it in memory."""
         connection: Any = self.request.connection
         stream = connection.stream
         try:
@@ -72,7 +72,7 @@ class DocumentsHandler(RetryableHandler):
             pass
 
     def compute_etag(self) -> None:
-        """None: the position differs each time."""
+        """Return None, for no ETag: the position differs each time."""
 
     def _parameters(self) -> dict[str, list[str]]:
         parameters = self.query_as_text()

@@ -15,7 +15,7 @@ MAX_CLIENTS = 64
 
 
 class Fetcher:
-    """The server's own HTTP client. Create it in the event loop."""
+    """The server's own HTTP client. Create it while the event loop runs."""
 
     def __init__(self) -> None:
         self._client = SimpleAsyncHTTPClient(
@@ -23,7 +23,7 @@ class Fetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body at an address. Raises FetchFailed."""
+        """Return the body at a URL. Raises FetchFailed, also for a status other than 200."""
         status, body = await self.ask(url, {})
         if status != 200:
             raise FetchFailed(f"the answer has status {status}")
@@ -31,7 +31,7 @@ class Fetcher:
 
     async def ask(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Return status and body of an answer of any status. Raises FetchFailed if there is none."""
-        # A redirection would pass a browser's cookies on to a server that nobody configured.
+        # A redirect is not followed: it would send a browser's cookies to a server that is not configured.
         request = HTTPRequest(
             url,
             headers=dict(headers),
@@ -49,14 +49,14 @@ class Fetcher:
         return answer.code, answer.body
 
     def close(self) -> None:
-        """Give back its connections."""
+        """Close its connections."""
         self._client.close()
 
 
 def _reason(error: BaseException) -> str:
-    """One line without the address, which may have a password in it."""
+    """The error in one line, without the URL, which may contain a password."""
     if isinstance(error, HTTPClientError) and error.code == 599:
         return f"no answer: {error.message}"
     if isinstance(error, OSError) and error.strerror:
         return f"no connection: {error.strerror}"
-    return f"no answer that can be read: {type(error).__name__}"
+    return f"no readable answer: {type(error).__name__}"

@@ -1,6 +1,6 @@
-"""A short way to a stream, for a first request that arrives together with its connection.
+"""A fast path to a stream, for a first request that arrives together with its connection.
 
-Tornado makes a stream object, two tasks, some futures and a timer for a request, and throws all of them away
+Tornado makes a stream object, two tasks, some futures and a timer for a request, and discards all of them
 when the socket becomes an event stream. Here the request is peeked at in the socket, and the handler of
 Tornado's routing is called at once. Every other request stays in the socket, for Tornado.
 """
@@ -37,7 +37,7 @@ def served(
 ) -> bool:
     """Serve the request that waits in a socket, if it asks for a stream and nothing follows it.
 
-    Returns False if it did not; then nothing was read from the socket.
+    Returns False for every other request, which is then still unread in the socket.
     """
     try:
         data = connection.recv(max_bytes, socket.MSG_PEEK)
@@ -66,7 +66,7 @@ def served(
 def _opened(
     delegate: Any, app: tornado.web.Application, request: HTTPServerRequest, bare: BareConnection
 ) -> bool:
-    """Open the stream. Returns False if Tornado must run the handler: it has to wait, or to refuse."""
+    """Open the stream. Returns False if Tornado must run the handler, to wait or to refuse."""
     if not issubclass(delegate.handler_class, StreamHandler):
         return False
     handler = delegate.handler_class(app, request, **delegate.handler_kwargs)

@@ -1,4 +1,4 @@
-"""The notice that clients are refused: one line in the log at the first, and one when it is over."""
+"""Logs that clients are refused: one line at the first refusal, and one when there is room again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 
 log = logging.getLogger(__name__)
 
-# Time without a refusal before the log says that there is room. A refused browser returns sooner: a shorter
-# time would log a line at each of its tries.
+# Time without a refusal before the log says that there is room. A refused browser retries sooner: with a
+# shorter time, each of its tries would be logged.
 QUIET_SECONDS = 15.0
 
 

@@ -1,4 +1,4 @@
-"""The head of a stream's response, which this project writes itself."""
+"""The head of a stream's response, which Tornado does not write: status line, headers, start of the body."""
 
 from __future__ import annotations
 

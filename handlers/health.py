@@ -12,19 +12,19 @@ from handlers.cors import Cors
 
 
 class Room(Protocol):
-    """Says why no more clients may come."""
+    """A limit on the number of clients."""
 
     def reasons(self) -> list[str]:
-        """The reasons; empty if there are none."""
+        """The reasons why no more clients are let in; empty if there are none."""
 
 
 class HealthHandler(ProblemHandler):
-    """Answers as long as the process works. Restart the process when it does not answer."""
+    """Answers while the event loop runs. A process that does not answer should be restarted."""
 
     allowed_methods = "GET, HEAD, OPTIONS"
 
     def head(self) -> None:
-        """The same without its body: so some load balancers ask."""
+        """Answer HEAD, which some load balancers send."""
         self.get()
 
     def get(self) -> None:
@@ -45,7 +45,7 @@ class ReadyHandler(ProblemHandler):
         self._room = tuple(room)
 
     def head(self) -> None:
-        """The same without its body."""
+        """Answer HEAD."""
         self.get()
 
     def get(self) -> None:

@@ -1,7 +1,7 @@
-"""The check of a request's `Host`, against names that somebody else has pointed to this machine.
+"""The check of a request's `Host`, against DNS rebinding.
 
-The author of a page may point the name that it came from to 127.0.0.1 (DNS rebinding). The browser then takes
-the server on this machine for the page's own, and CORS does not apply. Only the name tells.
+The author of a page may point the page's host name to 127.0.0.1. The browser then takes the server on this
+machine for the page's own server, and CORS does not apply. Only the `Host` header shows the foreign name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from handlers.cors import Cors
 
 
 class Hosts:
-    """The names that this server has. `localhost` and addresses are always among them."""
+    """The host names of this server. `localhost` and all IP addresses are always among them."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._any = "*" in names
@@ -41,12 +41,13 @@ class Hosts:
         return self._any or name in self._names or self._is_ours(name.rstrip("."))
 
     def _is_ours(self, name: str) -> bool:
-        # Browsers resolve localhost and all names below it by themselves (RFC 6761). An address is no name.
+        # Browsers resolve localhost and all names below it by themselves (RFC 6761). An IP address cannot be
+        # pointed elsewhere.
         return name in self._names or name.endswith(".localhost") or _address(name) is not None
 
 
 class HostApplication(tornado.web.Application):
-    """An application that answers only for its own names and for URLs in their bounds, whatever the route."""
+    """An application that refuses foreign host names and long URLs, before it looks for a route."""
 
     def __init__(
         self, routes: list[Any], hosts: Hosts, url_max_bytes: int, cors: Cors, **settings: Any
@@ -61,7 +62,7 @@ class HostApplication(tornado.web.Application):
         if not self._hosts.has(request.host_name):
             return self.get_handler_delegate(request, ForeignHostHandler, {"cors": Cors(())})
         if len(request.uri or "") > self._url_max_bytes:
-            kwargs = {"cors": self._cors, "most": self._url_max_bytes}
+            kwargs = {"cors": self._cors, "max_bytes": self._url_max_bytes}
             return self.get_handler_delegate(request, UriTooLongHandler, kwargs)
         return super().find_handler(request, **kwargs)
 
@@ -89,15 +90,15 @@ class ForeignHostHandler(ProblemHandler):
 class UriTooLongHandler(ProblemHandler):
     """Refuses a request with a long URL."""
 
-    def initialize(self, cors: Cors, most: int) -> None:  # type: ignore[override]
+    def initialize(self, cors: Cors, max_bytes: int) -> None:  # type: ignore[override]
         super().initialize(cors)
-        self._most = most
+        self._max_bytes = max_bytes
 
     def prepare(self) -> None:
         """Raise UriTooLong for every method."""
         super().prepare()
         raise UriTooLong(
-            f"the path and query have {len(self.request.uri or ''):,} bytes, more than {self._most:,}; "
+            f"the path and query have {len(self.request.uri or ''):,} bytes, more than {self._max_bytes:,}; "
             "POST /stream takes filters in its body"
         )
 

@@ -13,6 +13,7 @@ import tornado.netutil
 import tornado.web
 
 from brook.errors import OperatorError
+from brook.host import BACKLOG
 from brook.settings import Settings
 from handlers.acceptor import Acceptor, Requests
 from handlers.bodies import BODY_MAX_BYTES
@@ -22,11 +23,8 @@ from handlers.limits import Limits
 
 log = logging.getLogger("brook")
 
-# Number of clients that may wait to be accepted: after a restart they all come at once. The kernel's own
-# bound (net.core.somaxconn) applies too.
-BACKLOG = 8192
 
-# Time for which the kernel keeps a silent connection to itself, so that it takes no descriptor of this
+# Time for which the kernel holds back a connection without a request, so that it takes no descriptor of this
 # process.
 DEFER_SECONDS = 5
 
@@ -35,7 +33,8 @@ DEFER_SECONDS = 5
 # waits in this process, where most clients share the same bytes.
 UNSENT_BYTES = 64 * 1024
 
-# The same for a client that acknowledges nothing. The kernel doubles the number, for its own structures.
+# Bytes that the kernel holds for a client that acknowledges nothing. The kernel doubles the number, for its
+# own structures.
 SEND_BUFFER_BYTES = 256 * 1024
 
 
@@ -103,7 +102,7 @@ def bounds(settings: Settings) -> dict[str, Any]:
 
 
 def _without_values(record: logging.LogRecord) -> bool:
-    """Remove the quotation from a line about a malformed request: it may be a token or an id."""
+    """Remove the quoted part of a request from Tornado's line about a malformed one: it may be a token."""
     if record.msg == "Malformed HTTP message from %s: %s" and isinstance(record.args, tuple):
         record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
     return True
@@ -118,7 +117,7 @@ def bind(settings: Settings, *, reuse_port: bool, option: str = "--port") -> lis
         try:
             sockets = tornado.netutil.bind_sockets(port, host, backlog=BACKLOG, reuse_port=reuse_port)
         except socket.gaierror:
-            problem = f"--host {host!r} is no address of this machine"
+            problem = f"--host {host!r} is not an address of this machine"
         except OSError as error:
             problem = _cannot_bind(error, host, port, option)
         else:
@@ -152,5 +151,5 @@ def _cannot_bind(error: OSError, host: str, port: int, option: str) -> str:
         case errno.EACCES:
             return f"port {port} needs elevated privileges: choose one above 1023 with {option}"
         case errno.EADDRNOTAVAIL:
-            return f"--host {host!r} is no address of this machine"
+            return f"--host {host!r} is not an address of this machine"
     return f"cannot listen at {host} port {port}: {error.strerror}"

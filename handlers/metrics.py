@@ -1,4 +1,4 @@
-"""`/metrics` in the format of Prometheus: the numbers of the server, collected when they are asked for.
+"""`/metrics` in the format of Prometheus. The numbers are collected when they are asked for.
 
 The only module that imports prometheus_client.
 """
@@ -50,7 +50,7 @@ WORKER = "worker"
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """The objects of one process that have numbers to show."""
+    """The objects of one process from which the metrics are read."""
 
     subscribers: SubscriberList
     history: History
@@ -165,7 +165,7 @@ def _memory(instruments: Instruments) -> Iterator[Metric]:
     live = instruments.live.statistics() if instruments.live is not None else LiveStatistics()
     yield _gauge("brook_result_sets", "Result sets that are kept for live queries.", live.result_sets)
     yield _gauge("brook_result_set_documents", "Documents in all result sets.", live.documents)
-    yield _gauge("brook_snapshot_reads", "Result sets that are being read, or wait for it.", live.reads)
+    yield _gauge("brook_snapshot_reads", "Snapshots that are being read, or wait for a cursor.", live.reads)
     cursors = instruments.replayer.open_cursors
     yield _gauge("brook_replay_cursors", "Cursors that read the log for clients.", cursors)
     yield _gauge("brook_history_events", "Recent events in memory.", len(history))
@@ -180,7 +180,7 @@ def _source(instruments: Instruments) -> Iterator[Metric]:
     yield _counter("brook_source_interruptions", "Times that events stopped.", source.interruptions)
     yield _counter("brook_source_gaps", "Times that events were lost, and all clients reset.", source.gaps)
     yield _counter("brook_events", "Events that the source has yielded.", feed.events)
-    yield _histogram("brook_lag_seconds", "Time from a change to its publication, a batch.", feed.lag)
+    yield _histogram("brook_lag_seconds", "Time from a change to its publication, once a batch.", feed.lag)
     yield _histogram(
         "brook_publish_seconds", "Time from publication of a batch to its sockets.", feed.publishing
     )
@@ -215,7 +215,7 @@ def _histogram(name: str, meaning: str, histogram: Histogram) -> Metric:
 
 
 class _Collected(Collector):
-    """Metrics that were collected already."""
+    """Metrics that are already collected, for the encoder."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._metrics = metrics
@@ -225,7 +225,7 @@ class _Collected(Collector):
 
 
 def _plain(metric: Metric) -> list[Any]:
-    """A metric as JSON has it, for a sibling."""
+    """A metric as values of JSON, for a sibling."""
     samples = [[sample.name, sample.labels, sample.value] for sample in metric.samples]
     return [metric.name, metric.documentation, metric.type, samples]
 
@@ -233,10 +233,10 @@ def _plain(metric: Metric) -> list[Any]:
 def _merged(values: Mapping[int, list[Any] | None]) -> list[Metric]:
     """The metrics of all processes, with the number of the process as a label.
 
-    Not their sum: when one process restarts, a sum of counters gets smaller, and Prometheus would take that
-    for a restart of all of them.
+    They are not added up: when one process restarts, a sum of counters gets smaller, and Prometheus would
+    take that for a restart of all of them.
     """
-    up = GaugeMetricFamily("brook_worker_up", "1 if the process has told its metrics.", labels=[WORKER])
+    up = GaugeMetricFamily("brook_worker_up", "1 if the process has sent its metrics.", labels=[WORKER])
     merged: dict[str, Metric] = {}
     for number, metrics in sorted(values.items()):
         up.add_metric([str(number)], metrics is not None)

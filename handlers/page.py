@@ -28,7 +28,7 @@ class PageHandler(ProblemHandler, tornado.web.StaticFileHandler):
         tornado.web.StaticFileHandler.initialize(self, **kwargs)
 
     def parse_url_path(self, url_path: str) -> str:
-        """The path of the file. No name has a zero in it: to ask the system for one is an error."""
+        """The path of the file. A NUL is refused here: the operating system's call would raise ValueError."""
         if "\0" in url_path:
             raise tornado.web.HTTPError(HTTPStatus.NOT_FOUND)
         return super().parse_url_path(url_path)

@@ -1,16 +1,16 @@
-"""The address of the client, also behind the operator's own proxies."""
+"""The address of a client, also of one behind the operator's proxies."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-# A home or a machine has a network of this size (RFC 6177): its owner may use any address of it.
+# The network of one site, such as a home (RFC 6177). Its owner may use any address of it.
 _IPV6_PREFIX = 64
 
 
 class Proxies:
-    """The proxies whose `X-Forwarded-For` is true. Everybody else may write there what they like."""
+    """The operator's proxies. `X-Forwarded-For` counts only from them: any client can send the header."""
 
     def __init__(self, trusted: Collection[str]) -> None:
         self._networks = tuple(ip_network(network) for network in trusted)
@@ -20,9 +20,8 @@ class Proxies:
         return bool(self._networks) and (address := _address(peer)) is not None and self._trusts(address)
 
     def client(self, peer: str, forwarded: str | None) -> str:
-        """The last address that is not a proxy's: the peer, or the nearest in `X-Forwarded-For`.
-
-        Only what the trusted proxies have added is believed.
+        """The address of the client: the peer, or the nearest address in `X-Forwarded-For` that is not a
+        proxy's. Only entries that trusted proxies have added are used.
         """
         if not self._networks:
             return peer
@@ -39,8 +38,8 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
-def counted(address: str) -> str:
-    """The part of an address that stands for one client; empty for this machine, which is not counted."""
+def counted_as(address: str) -> str:
+    """The address or network that a client counts as; empty for this machine, which is not counted."""
     if ":" not in address:
         return "" if address.startswith("127.") else address
     found = _address(address)

@@ -18,7 +18,7 @@ class Refusals:
         self.by_code = dict.fromkeys(STATUS, 0)
 
     def log(self, handler: tornado.web.RequestHandler) -> None:
-        """Count a refusal. The line has no query: an id in it may contain a document's `_id`."""
+        """Count a refusal. The log has no query: it may hold a token, a filter or a document's `_id`."""
         code = handler.problem_code if isinstance(handler, ProblemHandler) else ""
         if code:
             self.by_code[code] = self.by_code.get(code, 0) + 1

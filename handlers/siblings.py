@@ -1,4 +1,7 @@
-"""The processes of one server ask each other for their metrics, over Unix sockets in a private folder."""
+"""The link between the processes of one server: each asks the others for their metrics.
+
+They use Unix sockets in a private folder.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# A process that is busy with a large document answers later than this. Its series are then missing once.
+# Maximum time to wait for another process. If it is busy with a large document, its series are missing once.
 ANSWER_SECONDS = 2.0
 
 # The metrics of one process have some 20 kB.
@@ -79,7 +82,7 @@ class Siblings:
                 finally:
                     writer.close()
         except (OSError, TimeoutError, ValueError) as error:
-            log.warning("process %d does not tell its metrics: %s", number, type(error).__name__)
+            log.warning("process %d has not sent its metrics: %s", number, type(error).__name__)
             return None
 
     def _path(self, number: int) -> Path:

@@ -91,7 +91,7 @@ class StreamHandler(ProblemHandler):
     def waits(
         cls, request: HTTPServerRequest, admission: Admission, credentials: CredentialReader, **_: Any
     ) -> bool:
-        """True if the client cannot be let in before another server has answered."""
+        """True if another server must be asked before the client can be let in."""
         try:
             return admission.asks_others and admission.waits(credentials.read(request))
         except ClientError:
@@ -117,7 +117,7 @@ class StreamHandler(ProblemHandler):
             self._retry_later(error)
 
     def open(self, stream: str | None = None) -> None:
-        """Join the list, if it `waits` for nothing. Raises ClientError for a bad request, before it changes
+        """Do the same as `get`, for a request that `waits` for nothing. Raises ClientError before it changes
         anything.
         """
         self._open(stream, self._admission.at_once(self._credentials.read(self.request)))
@@ -154,11 +154,11 @@ class StreamHandler(ProblemHandler):
         opened: bytes = b"",
         fresh: frozenset[str] = frozenset(),
     ) -> None:
-        """Join the list. Raises Unavailable before it changes anything."""
+        """Join the list. Raises Unavailable before it changes anything; a later failure closes the socket."""
         self._readiness.check()
         self._descriptors.check(descriptor(self.request))
         forwarded = self.request.headers.get("X-Forwarded-For")
-        place = self._limits.client(self.request.remote_ip or "", forwarded)
+        address = self._limits.check_stream(self.request.remote_ip or "", forwarded)
         self._subjects.check(lease, subscription)
         try:
             connection = self._take_over()
@@ -167,9 +167,9 @@ class StreamHandler(ProblemHandler):
         subscriber = Subscriber(subscription, connection, self._configuration.queue_max_bytes, lease)
         connection.watch(
             drained=partial(self._subscribers.drained, subscriber),
-            gone=partial(_gone, subscriber, self._subscribers, self._limits, place, self._subjects),
+            gone=partial(_gone, subscriber, self._subscribers, self._limits, address, self._subjects),
         )
-        self._limits.enter_stream(place)
+        self._limits.enter_stream(address)
         self._subjects.enter(lease, subscription)
         try:
             self._subscribers.add(subscriber, since, reset, opened=opened, fresh=fresh)
@@ -186,7 +186,7 @@ class StreamHandler(ProblemHandler):
         """
         if len(values) > 1:
             raise InvalidParameter(f"the parameter 'since' is given {len(values)} times")
-        # Browsers send it in UTF-8; Tornado reads headers as ISO 8859-1.
+        # Browsers send the header in UTF-8; Tornado decodes headers as ISO 8859-1.
         header = self.request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
         if not header:
             return self._position(values[0]), None
@@ -236,9 +236,9 @@ class StreamHandler(ProblemHandler):
 
 
 def _gone(
-    subscriber: Subscriber, subscribers: SubscriberList, limits: Limits, place: str, subjects: Subjects
+    subscriber: Subscriber, subscribers: SubscriberList, limits: Limits, address: str, subjects: Subjects
 ) -> None:
-    """Runs when the client has left. No method: it would keep the handler for as long as the stream."""
-    limits.leave_stream(place)
+    """Forget a client that has left. A method instead would keep the handler in memory until then."""
+    limits.leave_stream(address)
     subjects.leave(subscriber.lease, subscriber.subscription)
     subscribers.remove(subscriber)

@@ -12,7 +12,7 @@ from handlers.base import RetryableHandler
 from handlers.cors import Cors
 from handlers.credentials import QUERY_PARAMETER, CredentialReader
 
-# More names are of no use in a list, and a database can have many thousands.
+# Maximum number of streams in the list: a database can have many thousands of collections.
 MAX_STREAMS = 1000
 
 
@@ -59,7 +59,7 @@ class StreamsHandler(RetryableHandler):
         return [info.of_collection(name) for name in await self._source.collections(database)]
 
     def compute_etag(self) -> None:
-        """None: nothing of it may be cached."""
+        """Return None, for no ETag: the list must not be cached."""
 
 
 def _shown(info: StreamInfo) -> dict[str, object]:

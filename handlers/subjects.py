@@ -1,4 +1,4 @@
-"""The number of streams and of distinct subscriptions that one subject may have."""
+"""The maximum number of streams and of distinct subscriptions of one subject."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NONE: Mapping[Subscription, int] = {}
 
 
 class Subjects:
-    """Counts for each subject of a token. Clients without one are counted by their address alone."""
+    """Counts the streams of each subject (the claim `sub`). A client without one only counts by address."""
 
     def __init__(self, settings: Settings) -> None:
-        self._most = settings.max_connections_per_subject
-        self._most_distinct = settings.max_subscriptions_per_subject
+        self._max = settings.max_connections_per_subject
+        self._max_distinct = settings.max_subscriptions_per_subject
         self._streams: Counter[str] = Counter()
         self._subscriptions: dict[str, dict[Subscription, int]] = {}
 
@@ -26,15 +26,15 @@ class Subjects:
         """Raise TooManyConnections if a client's subject may have no more of these."""
         if lease is None or not lease.subject:
             return
-        if self._streams[lease.subject] >= self._most:
-            raise TooManyConnections(f"{self._most} streams are open for you: close some first")
+        if self._streams[lease.subject] >= self._max:
+            raise TooManyConnections(f"{self._max} streams are open for you: close some first")
         own, parts = self._subscriptions.get(lease.subject, _NONE), _parts(wanted)
-        if len(own) + len(parts) <= self._most_distinct:
+        if len(own) + len(parts) <= self._max_distinct:
             return
         added = sum(1 for part in parts if part not in own)
-        if added and len(own) + added > self._most_distinct:
+        if added and len(own) + added > self._max_distinct:
             raise TooManyConnections(
-                f"{len(own)} different subscriptions are open for you, of at most {self._most_distinct}: "
+                f"{len(own)} different subscriptions are open for you, of at most {self._max_distinct}: "
                 "close some first"
             )
 

@@ -1,4 +1,4 @@
-"""A client's socket with TLS. The stream writes to it like to a bare one: no object stands between."""
+"""A client's socket with TLS. A stream writes to it as to a plain socket, without Tornado's SSLIOStream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECORD_BYTES = 16 * 1024
 
 
 class TlsSocket(ssl.SSLSocket):
-    """A socket that tells how many bytes of a large write it has taken, as a bare one does.
+    """A TLS socket whose `send` returns the number of bytes taken of a large write, as a plain socket does.
 
     OpenSSL keeps a record that the kernel does not take, and wants the same bytes at the next write. It has
     taken all of a record or nothing of it, so the bytes that are not counted here are the ones to send again.
@@ -47,7 +47,7 @@ class TlsConnection(StreamConnection):
     def close(self) -> None:
         """Tell the client that nothing was cut off (close_notify), and close the socket."""
         if self._number >= 0 and self._unsent is None:
-            # It does not wait for the client's own: that would be the error here.
+            # An error here only says that the client's own close_notify has not come. It is not waited for.
             with contextlib.suppress(OSError, ValueError):
                 self.socket.unwrap()  # type: ignore[attr-defined]
         super().close()
@@ -56,7 +56,7 @@ class TlsConnection(StreamConnection):
         try:
             self.socket.recv(1)
         except ssl.SSLWantReadError:
-            return  # a message of TLS itself, or a part of a record
+            return  # a message of TLS itself, or part of a record
         except OSError:
             pass
         self.close()
@@ -65,6 +65,6 @@ class TlsConnection(StreamConnection):
 def stream_connection(
     connection: socket.socket, head: bytes, framing: Framing, watcher: Watcher
 ) -> StreamConnection:
-    """Return the connection of a stream: over TLS, or bare."""
+    """Return the connection of a stream, with TLS or without."""
     kind = TlsConnection if isinstance(connection, ssl.SSLSocket) else StreamConnection
     return kind(connection, head, framing, watcher)

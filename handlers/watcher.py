@@ -1,4 +1,4 @@
-"""Notices when a stream's client sends something, or leaves."""
+"""Notices when the client of a stream sends something, or leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import select
 from collections.abc import Callable
 
-# Number of sockets handled in one turn of the event loop. The others follow in the next.
+# Number of sockets handled in one turn of the event loop. The others follow in the next turn.
 TOLD_PER_TURN = 1000
 
 

@@ -291,7 +291,7 @@ def test_port_in_use_is_named(sandbox):
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host", "2001:db8::7"])
 def test_host_that_is_not_here_is_named(host):
-    check_failing("--demo", "--host", host, says=f"--host '{host}' is no address of this machine")
+    check_failing("--demo", "--host", host, says=f"--host '{host}' is not an address of this machine")
 
 
 def test_uri_from_the_environment_fails_as_clearly():

@@ -13,7 +13,7 @@ from brook.errors import TooManyConnections
 from brook.settings import Settings
 from handlers.descriptors import REQUESTS
 from handlers.limits import Limits
-from handlers.proxies import Proxies, counted
+from handlers.proxies import Proxies, counted_as
 from tests.support.fakes import until
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import Parser
@@ -65,7 +65,7 @@ def test_header_of_nobody_is_believed_without_a_proxy():
     ],
 )
 def test_client_counts_with_its_address_or_its_ipv6_network(address, place):
-    assert counted(address) == place
+    assert counted_as(address) == place
 
 
 # -- counting --------------------------------------------------------------------------------------
@@ -110,12 +110,12 @@ def test_streams_are_bounded_before_connections_are_so_that_the_refusal_is_said(
     def scenario() -> None:
         limits = Limits(Settings(max_connections_per_address=2))
         for _ in range(2):
-            limits.enter_stream(limits.client("198.51.100.1", None))
+            limits.enter_stream(limits.check_stream("198.51.100.1", None))
         with pytest.raises(TooManyConnections, match="2 streams are open from this address"):
-            limits.client("198.51.100.1", None)
+            limits.check_stream("198.51.100.1", None)
         assert limits.accept("198.51.100.1") is not None
         limits.leave_stream("198.51.100.1")
-        limits.client("198.51.100.1", None)
+        limits.check_stream("198.51.100.1", None)
 
     in_a_loop(scenario)
 
@@ -126,7 +126,7 @@ def test_nothing_is_kept_of_addresses_that_have_left():
         address = f"198.51.{number // 250}.{number % 250}"
         place = limits.accept(address)
         limits.leave(place)
-        limits.enter_stream(limits.client(address, None))
+        limits.enter_stream(limits.check_stream(address, None))
         limits.leave_stream(place)
     assert (len(limits._total_of), len(limits._streams_of), limits._total, limits._streams) == (0, 0, 0, 0)
 
@@ -207,7 +207,7 @@ def test_server_refuses_more_than_its_connections_and_answers_health_checks(star
                     urllib.request.urlopen(server.url + "/readyz", timeout=20)
                 return json.loads(refused.value.read())["reasons"]
 
-            assert await asyncio.to_thread(ready) == ["as many clients as this server may have are connected"]
+            assert await asyncio.to_thread(ready) == ["this server has its maximum number of clients"]
             # More than are accepted, which say nothing: they are closed at once.
             silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4 * REQUESTS)]
             for _, writer in silent:
