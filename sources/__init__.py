@@ -11,7 +11,7 @@ from sources.demo import DemoSource
 
 
 def ask_for_collection(uri: str, database: str) -> OperatorError:
-    """Return the error that asks for a collection of the database, and names those that exist."""
+    """Return the error that asks for a collection of the database, and lists the existing ones."""
     # A late import: the demo must run without the driver.
     from sources.mongo import choice
 

@@ -43,8 +43,8 @@ class DemoSource(Source):
     def joined(self, subscription: Subscription, since: Position | None) -> None:
         """Start the script for a client, or continue it after the last line that the client received."""
         now = time.monotonic()
-        heard = [id for _, id, _ in self._script].index(since.id) + 1 if since else 0
-        for delay, id, data in self._script[heard:]:
+        received = [id for _, id, _ in self._script].index(since.id) + 1 if since else 0
+        for delay, id, data in self._script[received:]:
             due = (now + delay, next(self._order), subscription.recipient, Event(id, data))
             heapq.heappush(self._due, due)
         self._more.set()

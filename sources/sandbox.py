@@ -38,13 +38,13 @@ from sources.mongo.errors import one_line
 
 START_SECONDS = 30
 
-# An election takes a second or two here; one that takes ten will never come.
+# Time for a write, also during an election. An election takes a second or two here.
 WRITE_SECONDS = 10
 
-# A person waits for a document to be inserted.
+# Time for the insertion of a document: a person waits for it.
 INSERT_SECONDS = 5
 
-# How long the writer rests, at least and at most: to be watched by people.
+# Minimum and maximum time between two changes: people watch them.
 PAUSE_SECONDS = (0.5, 2.0)
 
 _MISSING = (
@@ -61,8 +61,8 @@ _OPTIONS = (
     "--setParameter", "diagnosticDataCollectionEnabled=false",
 )  # fmt: skip
 
-# Waits until its parent has ended, or closes the pipe, and removes a folder. mongod is killed when the same
-# parent ends, and may write until then.
+# Waits until its parent has ended, or closes the pipe, and then removes a folder. It tries several times: a
+# mongod that is just being killed may still write there.
 _REMOVE = 'read _; tries=0; until rm -rf "$1" || [ $((tries += 1)) -gt 100 ]; do sleep 0.1; done'
 
 CREATURES = ("crawdad", "minnow", "water strider", "newt", "mayfly", "heron", "otter", "dragonfly")
@@ -90,7 +90,7 @@ def find_mongod() -> str:
 
 
 class Node:
-    """One mongod, with a folder of its own. Without the name of a replica set, it is a standalone."""
+    """One mongod, with a folder of its own. With an empty `replica_set`, it is a standalone."""
 
     def __init__(self, folder: Path, options: Sequence[str] = (), *, replica_set: str = "sandbox") -> None:
         self.port = _free_port()
@@ -100,11 +100,11 @@ class Node:
 
     @property
     def pid(self) -> int | None:
-        """The process, while it runs."""
+        """The process id, while it runs."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start it, or start it again with the data that it had."""
+        """Start it, or start it again with its data."""
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / "mongod.log"
         command = [find_mongod(), *self._options, "--port", str(self.port)]
@@ -116,10 +116,10 @@ class Node:
         )  # fmt: skip
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        """Stop it, and wait until it has."""
+        """Stop it, and wait until it has ended."""
         if self._process is not None:
             self._process.send_signal(with_signal)
-            # One that was suspended (SIGSTOP) would wait for ever.
+            # A suspended process (SIGSTOP) would never act on the signal.
             self._process.send_signal(signal.SIGCONT)
             self._process.wait()
             self._process = None
@@ -143,7 +143,7 @@ class Node:
                     client.admin.command("ping")
                     return
         log = self._folder / "mongod.log"
-        # It is not there when mongod did not take its options.
+        # There is no log file if mongod did not accept its options.
         tail = log.read_text(errors="replace")[-500:] if log.exists() else "it refused its options"
         raise OperatorError(f"mongod did not start: {tail}")
 
@@ -168,7 +168,7 @@ class Sandbox:
     def start(self) -> Sandbox:
         """Start the nodes and wait for a primary. Raises OperatorError, or Stopped when told to stop."""
         try:
-            # Before there is a folder: whoever kills this process may do so at any moment.
+            # Started before the folder is made: this process may be killed at any moment.
             self._remover = subprocess.Popen(
                 ["/bin/sh", "-c", _REMOVE, "sh", str(self._folder)],
                 stdin=subprocess.PIPE,
@@ -176,7 +176,7 @@ class Sandbox:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            # Only its owner may read what is in there.
+            # Only this user may read the folder.
             self._folder.mkdir(mode=0o700)
             for node in self.nodes:
                 node.start()
@@ -226,9 +226,9 @@ class Sandbox:
         with self.nodes[0].client() as client:
             client.admin.command("replSetInitiate", config)
         self.primary()
-        # A primary has to have committed something before it lets its log be watched.
+        # A change stream cannot be opened before the primary has committed a first entry.
         with MongoClient[Any](self.uri) as client:
-            # A note leaves no database behind, which a start would name as one that exists.
+            # A no-op in the log. An insert would leave a database behind, and the server would list it.
             client.admin.command("appendOplogNote", 1, data={}, writeConcern={"w": "majority"})
 
 
@@ -299,7 +299,7 @@ async def _babble(creatures: Any, pause_seconds: tuple[float, float]) -> None:
         except ServerSelectionTimeoutError:
             raise
         except AutoReconnect:
-            pass  # the primary was lost on the way; the next change waits for one
+            pass  # the primary was lost during the write; the next write waits for a new one
 
 
 async def _change_one(creatures: Any, here: list[Any], number: int) -> None:
@@ -318,7 +318,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _end_with(parent: int) -> None:
-    """Runs in the child: it ends with its parent, also if that has ended already."""
+    """Runs in the child: end it with its parent, also if the parent has already ended."""
     end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -11,9 +11,9 @@ from sources.mongo.client import connect
 
 
 async def question(uri: str, database: str) -> OperatorError:
-    """Return the error that asks for a collection of the database, and names those that exist.
+    """Return the error that asks for a collection of the database, and lists the existing ones.
 
-    If MongoDB cannot be asked, it is the error that the start would end with.
+    If MongoDB cannot be asked, return the error with which the start would fail.
     """
     try:
         client = connect(uri)

@@ -19,19 +19,19 @@ from brook.errors import OperatorError
 
 Answer = TypeVar("Answer")
 
-# Time for MongoDB's answer while a client's request waits for it.
+# Maximum time for MongoDB's answer while a client's request waits for it.
 ANSWER_SECONDS = 5.0
 
-# For the driver's own requests, such as its pings, from which `cursor.Cursor` learns within 8 s that a
-# server hangs, or that the network swallows packets. A change stream has no time-out: it may scan the log
-# for minutes. An option of the URI goes before these.
+# The time-outs are for the driver's own requests, such as its pings, from which `cursor.Cursor` learns within
+# 8 s that a server hangs, or that the network drops packets. A change stream has no time-out: it may scan the
+# log for minutes. An option in the URI overrides the one here.
 _OPTIONS: dict[str, Any] = {
     "appname": "babbling-brook",
     "connectTimeoutMS": 5_000,
     "serverSelectionTimeoutMS": 5_000,
     "socketTimeoutMS": 10_000,
     "heartbeatFrequencyMS": 2_500,
-    # Documents stay BSON until somebody listens.
+    # Documents stay BSON until a subscriber needs them.
     "document_class": RawBSONDocument,
 }
 
@@ -44,13 +44,12 @@ _UNRESOLVED = (
     "ask DNS for SRV records"
 )
 
-
 # The driver's exceptions for a URI or an option; OSError for a file that an option names.
 _UNUSABLE = (PyMongoError, ValueError, TypeError, OSError, UserWarning)
 
 
 def connect(uri: str) -> Any:
-    """A client for a URI; it connects when it is first used. Raises OperatorError."""
+    """Return a client for a URI, which connects when it is first used. Raises OperatorError."""
     logging.getLogger("pymongo.client").addFilter(_in_one_line)
     _check_form(uri)
     try:
@@ -60,7 +59,7 @@ def connect(uri: str) -> Any:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Log the error of one of the driver's own tasks without a traceback: MongoDB is away, no more."""
+    """Log an error of the driver's own tasks without its traceback: it only means that MongoDB is away."""
     if record.exc_info and record.exc_info[1]:
         record.msg, record.args = "MongoDB driver: %s", (record.exc_info[1],)
         record.exc_info = None
@@ -71,15 +70,15 @@ def _client(uri: str) -> Any:
     # A URI that names an option keeps its own value.
     options = {name: value for name, value in _OPTIONS.items() if name.lower() not in uri.lower()}
     with warnings.catch_warnings():
-        # The driver only warns of an option that it does not know, and goes on without it.
+        # The driver only warns of an unknown option, and ignores it.
         warnings.simplefilter("error", UserWarning)
         return AsyncIOMotorClient(uri, **options)
 
 
 def _invalid_options(uri: str) -> str:
-    """Names the options without which the driver takes the URI.
+    """Return a message that names the options without which the driver accepts the URI.
 
-    Not in the driver's words: they change, and may hold a value. A value may be a password.
+    It does not quote the driver: the wording changes, and may contain a value, such as a password.
     """
     base, pairs = _split(uri)
     for count in (1, 2):
@@ -100,7 +99,7 @@ def _invalid_options(uri: str) -> str:
 
 
 def _split(uri: str) -> tuple[str, list[str]]:
-    """A URI without its options, and the options, such as `tls=true`."""
+    """Split a URI into the part before its options, and the options, such as `tls=true`."""
     base, _, query = uri.partition("?")
     return base, [pair for pair in re.split("[&;]", query) if pair]
 
@@ -114,25 +113,25 @@ def _is_usable(base: str, pairs: Sequence[str]) -> bool:
 
 
 def _name(pairs: Sequence[str], index: int) -> str:
-    """An option by its name; by its number when it may be the rest of a password with an `&` in it."""
+    """Return the name of an option; its number if it may be the rest of a password with an `&` in it."""
     name = pairs[index].partition("=")[0]
     return name if re.fullmatch("[A-Za-z]{1,50}", name) else f"number {index + 1}"
 
 
 def _check_form(uri: str) -> None:
-    """Raises OperatorError for a URI that the driver cannot take apart.
+    """Raise OperatorError for a URI that the driver cannot parse.
 
-    Not in the driver's words: they may hold a piece of the password.
+    The message does not quote the driver, which may quote a part of the password.
     """
     _, _, rest = uri.partition("://")
     after_host = rest[len(re.split(r"[/?]", rest, maxsplit=1)[0]) :]
-    # Behind the host, it can only belong to a password with a special character in it.
+    # An @ after the host can only belong to a password with a special character in it.
     if "@" in after_host:
         raise OperatorError(_MALFORMED)
     try:
         _parse(uri)
     except _UNUSABLE as error:
-        # A mongodb+srv:// URI is looked up to be taken apart; the driver wraps the resolver's error.
+        # The driver looks up a mongodb+srv:// URI to parse it, and wraps the resolver's error.
         unresolved = type(error.__cause__).__module__.startswith("dns.")
         if unresolved or not _is_well_formed_but_for_options(uri):
             raise OperatorError(_UNRESOLVED if unresolved else _MALFORMED) from None
@@ -151,7 +150,7 @@ def _is_well_formed_but_for_options(uri: str) -> bool:
 
 def _parse(uri: str) -> None:
     with warnings.catch_warnings():
-        # The driver warns of an option that comes twice, even with `warn=False`.
+        # The driver warns of a repeated option, even with `warn=False`.
         warnings.simplefilter("ignore", UserWarning)
         parse_uri(uri, validate=False, warn=False)
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pymongo.errors import OperationFailure
 
 from brook.catalog import ALL
 from brook.finding import Finding, Level
-from brook.namespaces import Namespaces
+from brook.namespaces import Namespaces, first_names
 
 log = logging.getLogger(__name__)
-
-# More names would fill the screen.
-MAX_NAMES = 10
 
 _PRE_IMAGES = "changeStreamPreAndPostImages"
 
@@ -39,8 +36,8 @@ async def examine(client: Any, namespaces: Namespaces, *, pre_images: bool) -> l
 
 
 async def warn(client: Any, namespaces: Namespaces) -> None:
-    """Log a warning for each name that is likely to be mistyped. `--check` tells more."""
-    # A user that may not look at the names gets no warnings.
+    """Log a warning for each name that is likely to be mistyped. `--check` reports more."""
+    # A user that may not list the collections gets no warnings.
     with contextlib.suppress(OperationFailure):
         for finding in await examine(client, namespaces, pre_images=False):
             if finding.level is Level.WARNING:
@@ -48,20 +45,20 @@ async def warn(client: Any, namespaces: Namespaces) -> None:
 
 
 async def names(client: Any, database: str) -> list[str]:
-    """Return the names of a database's collections that have a change stream. Raises PyMongoError."""
+    """Return the names of a database's collections, without views. Raises PyMongoError."""
     existing = await _existing(client, database)
     return [name for name, info in existing.items() if info["type"] == "collection"]
 
 
 async def _existing(client: Any, database: str) -> dict[str, Mapping[str, Any]]:
-    # Without this option, a user who may not list all collections would be refused.
+    # Without this option, a user that may not list all collections would be refused.
     cursor = await client[database].list_collections(authorizedCollections=True)
     found = {str(each["name"]): each async for each in cursor}
     return {name: each for name, each in found.items() if not name.startswith("system.")}
 
 
 async def databases(client: Any, missing: str) -> list[str]:
-    """Return the names of the databases that hold documents, but for one. Raises PyMongoError."""
+    """Return the names of the databases that hold documents, except `missing`. Raises PyMongoError."""
     command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
     names = [str(each["name"]) for each in (await client.admin.command(command))["databases"]]
     return [name for name in names if name not in ("admin", "config", "local", missing)]
@@ -79,7 +76,7 @@ def _missing(database: str, name: str, existing: Mapping[str, Any], databases: l
         )
     else:
         remedy = "the database is empty; the collection may be made later"
-    # A MongoDB without any documents waits for its first program: nothing can be mistyped yet.
+    # In a MongoDB without any documents, no name is likely to be mistyped.
     level = Level.WARNING if existing or databases else Level.NOTE
     return Finding(level, f"collection {database}.{name}", "there is none of this name yet", remedy)
 
@@ -94,7 +91,7 @@ def _all(database: str, existing: Mapping[str, Any], databases: list[str]) -> Fi
 def _found(database: str, name: str, info: Mapping[str, Any], *, pre_images: bool) -> Finding:
     subject, kind = f"collection {database}.{name}", info["type"]
     if kind != "collection":
-        says = f"it is a {kind}: its documents change without a change stream that tells it"
+        says = f"it is a {kind}, which has no change stream"
         remedy = f"stream the collection behind the view: {info['options'].get('viewOn', '')}".rstrip(": ")
         return Finding(Level.WARNING, subject, says, remedy)
     if not pre_images or info["options"].get(_PRE_IMAGES, {}).get("enabled"):
@@ -102,13 +99,11 @@ def _found(database: str, name: str, info: Mapping[str, Any], *, pre_images: boo
     return Finding(
         Level.NOTE,
         subject,
-        "exists; a deleted document is told by its _id only, and before= has nothing to show",
+        "exists, without pre-images: a delete sends only the _id, and before=1 has nothing to show",
         f'db.runCommand({{collMod: "{name}", {_PRE_IMAGES}: {{enabled: true}}}})',
     )
 
 
-def listed(names: Mapping[str, Any] | list[str]) -> str:
-    """Return the first names in a line, and the number of the others."""
-    some = sorted(names)
-    rest = f" and {len(some) - MAX_NAMES} more" if len(some) > MAX_NAMES else ""
-    return ", ".join(some[:MAX_NAMES]) + rest
+def listed(names: Iterable[str]) -> str:
+    """List the first names in alphabetical order, and count the others."""
+    return first_names(sorted(names))

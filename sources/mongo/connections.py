@@ -1,4 +1,4 @@
-"""Connections to MongoDB that wait for the next snapshot: to connect costs more than most snapshots."""
+"""Idle connections to MongoDB, kept for the next snapshot: connecting takes longer than most snapshots."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 from sources.mongo.wire import Connection
 
-# The driver counts an idle connection as taken. If these were all that it may open, its own requests would
-# wait for ever.
+# At most a quarter of the driver's pool is kept here. The driver counts an idle connection as taken: if the
+# whole pool were kept, its own requests would wait for ever.
 _PART = 4
 
 
 class Connections:
-    """Up to `most` idle connections. One that is taken has to be given back, or closed."""
+    """Up to `max_idle` idle connections. A connection that is taken has to be given back, or closed."""
 
-    def __init__(self, client: Any, executor: Executor, most: int) -> None:
+    def __init__(self, client: Any, executor: Executor, max_idle: int) -> None:
         self._client = client
         self._executor = executor
         pool_size = client.delegate.options.pool_options.max_pool_size
-        self._most = min(most, pool_size // _PART) if pool_size else most
+        self._max_idle = min(max_idle, pool_size // _PART) if pool_size else max_idle
         self._idle: list[Connection] = []
         self._is_closed = False
 
     def take(self) -> Connection | None:
-        """The connection that was given back last; None if there is none.
+        """Return the idle connection that was given back last; None if there is none.
 
         It may have been lost since, or lead to a server that is no longer the primary.
         """
@@ -36,18 +36,18 @@ class Connections:
         return None
 
     async def open(self) -> Connection:
-        """A new connection. Raises PyMongoError."""
+        """Open a new connection. Raises PyMongoError."""
         return await Connection.open(self._client, self._executor)
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection for the next read, if it is of use and there is room."""
-        if connection.is_idle and len(self._idle) < self._most and not self._is_closed:
+        """Keep a connection for the next read, if it is usable and there is room."""
+        if connection.is_idle and len(self._idle) < self._max_idle and not self._is_closed:
             self._idle.append(connection)
         else:
             connection.close()
 
     def clear(self) -> None:
-        """Close the idle connections: one of them has failed, and the rest lead to the same server."""
+        """Close the idle connections. For use when one has failed: the others lead to the same server."""
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()

@@ -16,22 +16,22 @@ from pymongo.errors import AutoReconnect, PyMongoError
 from sources.mongo.pipeline import Pipeline
 from sources.mongo.wire import Connection
 
-# How long the server holds a getMore that finds nothing: also how long an idle client's checkpoint may be
-# out of date.
+# Time for which MongoDB holds a getMore that finds nothing. An idle client's checkpoint may be out of date by
+# as much.
 AWAIT_MS = 1000
 
-# A reply that takes longer is late: the server looks for the next match in the log (its maxTimeMS does not
-# bound that), or it hangs.
+# A reply that takes longer is late: MongoDB looks for the next match in the log (maxTimeMS does not bound
+# that), or it hangs.
 LATE_SECONDS = 4.0
 
 # Time between two looks at the server of a late reply.
 LOOK_SECONDS = 1.0
 
-# A server that hangs must not keep this one from closing a cursor.
+# A MongoDB that hangs must not keep this process from closing a cursor.
 CLOSE_SECONDS = 1.0
 
-# A reply that does not come although its server answers others: the connection may be dead. It is given up,
-# after twice as long at each time, since the scan of the log has to begin again.
+# Time after which a late reply is given up even though its server answers the driver's pings: the connection
+# may be dead. The scan of the log then begins again, on a new connection.
 PATIENCE_SECONDS = 240.0
 
 SCANNING = "MongoDB is scanning its log for the next change, after many of other collections"
@@ -39,16 +39,16 @@ SCANNING = "MongoDB is scanning its log for the next change, after many of other
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The changes of one reply, as they came, and the token from which to go on after them."""
+    """The changes of one reply, not decoded, and the resume token after them."""
 
     changes: Sequence[RawBSONDocument]
     token: RawBSONDocument | None
     alive: bool
-    """False if this was the end of the stream."""
+    """False if the stream has ended with this reply."""
 
 
 class Cursor:
-    """A change stream, read reply by reply. Not safe for two readers.
+    """A change stream, read reply by reply, by one reader.
 
     `late` is called with a line for `/readyz` while a reply is late.
     """
@@ -70,14 +70,14 @@ class Cursor:
         self.connection: Connection | None = None
 
     async def open(self, database: str, stages: Pipeline) -> RawBSONDocument | None:
-        """Open the cursor, and return the token of the place at which it begins. Raises PyMongoError."""
+        """Open the cursor. Returns the resume token at which it begins. Raises PyMongoError."""
         self.connection = await Connection.open(self._client, self._executor)
         # Without a first batch the command returns at once, and a getMore does the scanning.
         self.connection.send(database, {"aggregate": 1, "pipeline": stages, "cursor": {"batchSize": 0}})
         return self._take((await self._reply(self.connection))["cursor"]).token
 
     async def read(self, batch_size: int | None = None) -> Reply:
-        """The next reply; after AWAIT_MS an empty one. Raises PyMongoError."""
+        """Return the next reply, which is empty after AWAIT_MS without a change. Raises PyMongoError."""
         assert self.connection is not None  # open() was called
         command = {"getMore": self._id, "collection": self._collection, "maxTimeMS": AWAIT_MS}
         if batch_size is not None:
@@ -86,7 +86,7 @@ class Cursor:
         return self._take((await self._reply(self.connection))["cursor"])
 
     async def close(self) -> None:
-        """Close the cursor and the connection. MongoDB would keep a cursor without one for ten minutes."""
+        """Close the cursor and the connection. MongoDB would keep an unclosed cursor for ten minutes."""
         connection, self.connection = self.connection, None
         if connection is None:
             return
@@ -103,7 +103,7 @@ class Cursor:
             return
         kill = {"killCursors": self._collection, "cursors": [id]}
         if connection.waiting:
-            # The reader was cancelled. Its getMore would go on.
+            # The reader was cancelled, and its getMore still runs.
             await self._client[self._database].command(kill)
         else:
             await connection.request(self._database, kill)
@@ -115,7 +115,7 @@ class Cursor:
         return Reply(changes, cursor.get("postBatchResumeToken"), alive=bool(self._id))
 
     async def _reply(self, connection: Connection) -> Any:
-        """The reply, however long its server scans for it. Raises AutoReconnect when its server is gone."""
+        """Wait for the reply, also while MongoDB scans its log. Raises AutoReconnect if its server died."""
         began = time.monotonic()
         patience = LATE_SECONDS
         while True:
@@ -127,7 +127,7 @@ class Cursor:
             patience = LOOK_SECONDS
 
     def _look(self, connection: Connection, seconds: float) -> None:
-        """Ask the driver, which pings each server every few seconds, if a late reply can be hoped for."""
+        """Raise AutoReconnect if the driver's pings fail, or if the reply is too late to be expected."""
         server = self._client.topology_description.server_descriptions().get(connection.address)
         host = f"{connection.address[0]}:{connection.address[1]}"
         if server is None or not server.is_server_type_known:

@@ -1,4 +1,4 @@
-"""The check of a MongoDB (`--check`): everything that will matter to the server, each with its remedy."""
+"""The check of a MongoDB (`--check`): everything that matters to this server, with remedies."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LOWEST_WIRE_VERSION = 9
 # A client that is away for longer than the log reaches back has to read its data anew.
 SHORT_HOURS, GOOD_HOURS = 1.0, 24.0
 
-# Of its size: a log below it has not yet cut off its beginning.
+# Share of the log's maximum size. A log below it has not yet cut off its beginning.
 FULL_SHARE = 0.9
 
-# Lags are told from two clocks.
+# Difference between the two clocks that the metrics of the lag compare.
 SKEW_SECONDS = 1.0
 
 # MongoDB's default. A write with majority waits for the next flush of the journal.
@@ -45,10 +45,10 @@ _WRITES = frozenset({"insert", "update", "remove", "dropCollection", "dropDataba
 async def examine(
     uri: str, settings: Settings, *, unnamed: bool = False, streams: Collection[FilteredStream] = ()
 ) -> list[Finding]:
-    """Return all findings. Never raises for a MongoDB that cannot be used: that is a finding.
+    """Return all findings. Does not raise for an unusable MongoDB: that is a finding, too.
 
-    `streams` are the configured ones. `unnamed`: no option names a collection, so that the server would ask
-    for one.
+    `streams` are the configured streams. `unnamed` is true if no option names a collection, and the server
+    would ask for one.
     """
     try:
         client = connection.connect(uri)
@@ -67,7 +67,7 @@ async def examine(
 
 
 async def _change_stream(uri: str, settings: Settings) -> Finding:
-    """Open the change stream as the server does."""
+    """Try to open the change stream as the server does."""
     source = MongoSource(uri, settings)
     try:
         await source.open()

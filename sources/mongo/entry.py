@@ -17,9 +17,9 @@ _STRING_AT = _DATA_AT + len(_DATA)
 class Entry:
     """An entry, not decoded.
 
-    MongoDB writes `{_id: {_data: "...", ...}, operationType: "...", ...}`. Both texts are taken from there:
-    to have the driver find the fields of each entry took a third of the time to read the log. An entry that
-    begins differently, such as a fragment, is left to the driver.
+    MongoDB writes `{_id: {_data: "...", ...}, operationType: "...", ...}`. Both strings are read at their
+    offsets: letting the driver find the fields took a third of the time to read the log. An entry that begins
+    differently, such as a fragment, is left to the driver.
     """
 
     __slots__ = ("is_fragment", "operation", "raw", "token")
@@ -43,16 +43,16 @@ class Entry:
 
     @property
     def document(self) -> Any:
-        """The entry for the driver's decoder."""
+        """The entry as the driver's lazily decoded document."""
         return RawBSONDocument(self.raw)
 
     @property
-    def place(self) -> Any:
-        """The whole resume token. Without its type bits MongoDB cannot find an event whose `_id` is 1.5."""
+    def resume_token(self) -> Any:
+        """The whole token. Without its type bits, MongoDB does not find an event whose `_id` is 1.5."""
         return self.document["_id"]
 
 
 def _string(raw: bytes, at: int) -> str:
-    """The BSON string at an offset: its length with the final zero byte, then its text."""
+    """The BSON string at an offset: its length, including the final NUL, then its bytes."""
     size = int.from_bytes(raw[at : at + 4], "little")
     return raw[at + 4 : at + 3 + size].decode()

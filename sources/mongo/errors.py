@@ -1,4 +1,4 @@
-"""The meaning of the driver's errors: the cause, the chance that they pass, and the remedy."""
+"""The meaning of the driver's errors: the cause, the remedy, and if it is of use to try again."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _REFUSED = (
 
 
 def code(error: PyMongoError) -> int | None:
-    """The server's code of an error; None when it was not the server that failed."""
+    """The server's code of an error; None if the error is not from the server."""
     return error.code if isinstance(error, OperationFailure) else None
 
 
 def is_lost(error: PyMongoError) -> bool:
-    """True if a change stream can never continue at its place."""
+    """True if a change stream can never continue at its resume token."""
     return code(error) in (CHANGE_STREAM_FATAL, CHANGE_STREAM_HISTORY_LOST) or error.has_error_label(
         "NonResumableChangeStreamError"
     )
@@ -87,7 +87,7 @@ def _unreachable(error: ServerSelectionTimeoutError, topology: Any) -> str:
     servers = topology.server_descriptions()
     if any(server.server_type_name == "RSGhost" for server in servers.values()):
         return NOT_INITIATED
-    if not servers:  # the driver drops those that are members of another set, or of none
+    if not servers:  # the driver drops servers that are not members of the URI's replica set
         return (
             f"there is no member of the replica set {topology.replica_set_name!r} where the URI says: "
             "check its replicaSet= and its hosts. A standalone mongod becomes one when it is restarted with "
@@ -95,7 +95,7 @@ def _unreachable(error: ServerSelectionTimeoutError, topology: Any) -> str:
         )
     hosts = ", ".join(f"{host}:{port}" for host, port in servers)
     why = str(error).partition(",")[0].partition(" (configured timeouts")[0][:200]
-    # MongoDB's whole answer to a client without TLS, or without a certificate that it wants.
+    # MongoDB answers a client without TLS, or without a required certificate, by closing the connection.
     tls = "; if it wants TLS, add tls=true and tlsCAFile= to the URI, and tlsCertificateKeyFile= for a client"
     remedy = f"{tls} certificate" if why.endswith("connection closed") else ""
     return f"cannot reach MongoDB at {hosts}: check that it runs and that the URI is right ({why}){remedy}"

@@ -1,4 +1,4 @@
-"""The indexes behind the filters of the configured streams: each snapshot of a live query reads by one."""
+"""The indexes for the filters of the configured streams. Without one, each snapshot scans the collection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from brook.finding import Finding, Level
 
-# Below this number of documents, a read of all of them is quick.
+# Below this number of documents, reading all of them is quick.
 SMALL = 1000
 
-# From this number on, such reads are likely to be a mistake.
+# From this number on, a missing index is likely to be a mistake.
 LARGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredStream:
-    """A configured stream, and the fields of its filter of which an index helps."""
+    """A configured stream, and the fields of its filter. An index that begins with one of them helps."""
 
     name: str
     namespace: str

@@ -1,6 +1,6 @@
-"""Databases that speak MongoDB's protocol and are not MongoDB, and the parts that they lack.
+"""Databases that speak MongoDB's protocol and are not MongoDB, and the features that they lack.
 
-Read in their documentation; none of them was run.
+The facts are from their documentation; none of them was run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from brook.finding import Finding, Level
 
-# The hosts are the ones by which the driver knows them.
+# The driver recognises them by the same host names.
 _BY_HOST = {
     ".docdb.amazonaws.com": "DocumentDB",
     ".docdb-elastic.amazonaws.com": "DocumentDB",
@@ -25,7 +25,7 @@ _LACKS = {
         "change_stream_log_retention_duration",
     ),
     "Cosmos DB": (
-        "Azure Cosmos DB: change streams tell no deletes, and take only a pipeline of their own form",
+        "Azure Cosmos DB: change streams report no deletes, and accept only a certain form of pipeline",
         "use MongoDB; there is no setting that helps",
     ),
     "FerretDB": (
@@ -41,7 +41,7 @@ def examine(hosts: Iterable[str], build: Mapping[str, Any]) -> list[Finding]:
     if not name:
         return []
     says, remedy = _LACKS[name]
-    # The change stream tells if it can work after all.
+    # A warning only: opening the change stream will show if it works after all.
     return [Finding(Level.WARNING, "look-alike", says, remedy)]
 
 

@@ -1,4 +1,4 @@
-"""The documents of updates, read once a batch, as they were at the batch's last cluster time."""
+"""The documents of updates, read once for each batch, as they were at the batch's last cluster time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sources.mongo.wire import Connection
 
 log = logging.getLogger(__name__)
 
-# One command has at most 16 MB, and an `_id` up to a megabyte.
+# Bounds of one `find`: a command has at most 16 MB, and an `_id` may have a megabyte.
 MAX_IDS = 1000
 MAX_ID_BYTES = 8 * 1024 * 1024
 
@@ -28,17 +28,17 @@ _PRESENT = b"\x03fullDocument\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class IncompleteUpdate:
     """An update without its document."""
 
     index: int
-    """Its place among the events of its batch."""
+    """Its index among the events of its batch."""
     namespace: tuple[str, str]
     """Database and collection."""
     id: Any
 
     @classmethod
-    def of(cls, index: int, change: Any) -> Update:
+    def of(cls, index: int, change: Any) -> IncompleteUpdate:
         ns = change["ns"]
         return cls(index, (ns["db"], ns["coll"]), change["documentKey"]["_id"])
 
@@ -56,9 +56,13 @@ class Lookup:
         """Number of reads that were not at their cluster time."""
 
     async def complete(
-        self, connection: Connection, events: Sequence[LogEvent], updates: Sequence[Update], time: ClusterTime
+        self,
+        connection: Connection,
+        events: Sequence[LogEvent],
+        updates: Sequence[IncompleteUpdate],
+        time: ClusterTime,
     ) -> tuple[LogEvent, ...]:
-        """The events, each update with its document; without one if it is gone. Raises PyMongoError."""
+        """Return the events, each update with its document, or null if it is deleted. Raises PyMongoError."""
         keys = [_key(update.id) for update in updates]
         wanted: dict[tuple[str, str], dict[bytes, Any]] = {}
         for update, key in zip(updates, keys, strict=True):
@@ -109,7 +113,7 @@ class Lookup:
 
 
 def _key(id: Any) -> bytes:
-    """An `_id` by its BSON: 1 and 1.0 are two keys, and NaN equals itself."""
+    """The BSON of an `_id`, as a key: 1 and 1.0 are two keys, and NaN equals itself."""
     return bson.encode({"": id})
 
 
@@ -128,7 +132,7 @@ def _parts(ids: dict[bytes, Any]) -> Iterator[list[Any]]:
 
 
 def _with_document(event: LogEvent, document: bytes | None) -> LogEvent:
-    """An update with the document that it led to; null if that is gone, as `updateLookup` has it."""
+    """Return an update with its document; with null for None, as MongoDB's `updateLookup` does."""
     assert isinstance(event, Change)
     field = _GONE if document is None else _PRESENT + document
     raw = event.raw[4:-1] + field + b"\0"

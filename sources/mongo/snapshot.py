@@ -20,7 +20,6 @@ from sources.mongo.wire import Connection
 # Documents in one reply, as far as they fit into its 16 MB.
 BATCH_DOCUMENTS = 1000
 
-
 # A sort over two arrays of one document (BadValue), and one that needs more memory than MongoDB gives it.
 _BAD_VALUE = 2
 _OUT_OF_MEMORY = 292
@@ -28,13 +27,13 @@ _OUT_OF_MEMORY = 292
 # Errors of a query, not of the server or the connection.
 _REFUSALS = frozenset({_BAD_VALUE, _OUT_OF_MEMORY})
 
-# The filters and the order of this server compare text by its bytes, whatever the collection's collation.
+# This server's filters and orders compare strings by their bytes, whatever the collection's collation.
 _SIMPLE = {"locale": "simple"}
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One read: a query, an order or none, the first so many or all."""
+    """One read of a collection. Without `sort` in no order; with a `limit` of 0 all documents."""
 
     namespace: str
     query: bytes
@@ -59,9 +58,9 @@ class Read:
 
 
 async def documents(connections: Connections, read: Read) -> AsyncGenerator[Sequence[bytes]]:
-    """The documents, as BSON, in parts. Raises SnapshotUnavailable, and ClientError if MongoDB refuses.
+    """The documents, as BSON, in parts. Raises SnapshotUnavailable, or ClientError if the query is refused.
 
-    On a connection of its own, and without a time-out: a scan of a large collection may take long.
+    Reads on a connection of its own, and without a time-out: a scan of a large collection may take long.
     """
     try:
         async with contextlib.aclosing(_parts(connections, read)) as parts:
@@ -91,14 +90,14 @@ async def _parts(connections: Connections, read: Read) -> AsyncGenerator[Sequenc
             # MongoDB would keep the cursor for ten minutes.
             with contextlib.suppress(PyMongoError):
                 connection.send(database, {"killCursors": collection, "cursors": [cursor["id"]]})
-        # After a kill, a reply is under way, and the connection is closed.
+        # After a killCursors, a reply is still to come, so `give_back` closes the connection.
         connections.give_back(connection)
 
 
 async def _begin(
     connections: Connections, database: str, command: Mapping[str, Any]
 ) -> tuple[Connection, Any]:
-    """Send a `find`. A used connection that fails says nothing about MongoDB: a new one is asked then."""
+    """Send a `find`. If a used connection fails, try a new one: MongoDB itself may be well."""
     if (used := connections.take()) is not None:
         try:
             return used, await _cursor(connections, used, database, command)

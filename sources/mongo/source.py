@@ -43,42 +43,42 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 BACKOFF_FIRST_SECONDS = 0.1
-BACKOFF_MOST_SECONDS = 5.0
+BACKOFF_MAX_SECONDS = 5.0
 
-# Errors of the server in one place of the log, after which it is read again from the cluster time before.
-TRIES_IN_ONE_PLACE = 5
+# Number of errors of the server at one resume token, after which the log is read from its cluster time.
+TRIES_AT_ONE_TOKEN = 5
 
 # A log that is lost again within this time is too short for its writes. Each loss resets every client, and
 # all of them read their data anew.
 REPEATED_SECONDS = 60.0
 PAUSE_FIRST_SECONDS = 1.0
-PAUSE_MOST_SECONDS = 30.0
+PAUSE_MAX_SECONDS = 30.0
 
 EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
 
 # `hello.msg` of a mongos.
 MONGOS = "isdbgrid"
 
-# MongoDB 5.0, the first that reads at a given cluster time outside of a transaction.
+# MongoDB 5.0, the first version that reads at a given cluster time outside of a transaction.
 SNAPSHOTS_WIRE_VERSION = 13
 
-# MongoDB 6.0, the first that keeps documents as they were before a change.
+# MongoDB 6.0, the first version with pre-images.
 PRE_IMAGES_WIRE_VERSION = 17
 
-# The first with `$changeStreamSplitLargeEvent`.
+# The first version with `$changeStreamSplitLargeEvent`.
 SPLIT_EVENTS_VERSION = (6, 0, 9)
 
 _AWARE = DEFAULT_RAW_BSON_OPTIONS.with_options(tz_aware=True)
 
-# A server that hangs must not keep this one from stopping.
+# A MongoDB that hangs must not keep this process from stopping.
 CLOSE_SECONDS = 1.0
 
 
 class MongoSource(Source):
     """One change stream for the process, and a bounded number of others to replay from the log.
 
-    It continues at its last token after elections, restarts and cut networks. Only a gap in the log becomes a
-    reset.
+    It continues at its last token after elections, restarts and lost networks. Only a gap in the log resets
+    the clients.
     """
 
     has_documents = True
@@ -113,10 +113,10 @@ class MongoSource(Source):
             raise errors.operator_error(error, self._client, self._namespaces) from error
 
     async def past(self) -> AsyncIterator[Batch]:
-        """The events from the stream's beginning up to the moment of its opening.
+        """The events from the beginning of the stream up to the moment of its opening.
 
-        If the log has a gap, it ends at the present and has nothing from before: no client listens yet that
-        could be reset.
+        After a gap in the log, the history begins at the present instead. No client has to be reset: none is
+        let in yet.
         """
         live = self._opened_tail()
         start = resume_token.checkpoint(resume_token.just_before(live.start))
@@ -129,14 +129,14 @@ class MongoSource(Source):
                     if batch.checkpoint is not None and batch.checkpoint >= end:
                         break
         except HistoryLost as error:
-            log.warning("the log was over before it was read (%s): the memory begins at the present", error)
-            # Without this batch, the memory would claim to cover the gap.
+            log.warning("the log was cut off before it was read (%s): the history begins now", error)
+            # Without this batch, the history would claim to cover the gap.
             yield Batch(checkpoint=await self._restart(), restarted=True)
         log.info("the change stream started on %s", self._namespaces)
 
     async def complete(self, batch: Batch) -> Batch:
         live = self._opened_tail()
-        return await self._patiently(live, partial(self._complete, live, batch))
+        return await self._retry(live, partial(self._complete, live, batch))
 
     async def events(self) -> AsyncIterator[Batch]:
         """Every change, for ever. After a gap in the log, every client is reset once, and the feed goes
@@ -160,22 +160,22 @@ class MongoSource(Source):
             yield Batch((reset,), checkpoint=start, restarted=True)
 
     async def replay(self, after: Position) -> AsyncGenerator[Batch]:
-        """The log after a position, from the beginning of its cluster time: so the position's own event is
-        among the first, and the reader sees that it exists.
+        """The log after a position, read from the beginning of the position's cluster time, so that an exact
+        position's event is among the first.
         """
         time = resume_token.cluster_time(after.key)
         tail = Tail(self._deployment, start=resume_token.start(after))
-        now = await self._patiently(tail, self._now)
-        # A client's own time is by the clock, and an idle deployment's last operation some seconds old.
+        now = await self._retry(tail, self._now)
+        # `since` may be a time by a clock, and an idle deployment's last operation is some seconds old.
         latest = now if after.exact else (max(now[0], int(wall_clock())) + 1, 0)
         if time > latest:
             raise UnknownPosition(f"{after.id[:40]} lies in the future of this deployment")
-        # MongoDB itself would begin with what there is, if nothing was cut off the log since it was made.
-        if not after.exact and time < await self._patiently(tail, self._beginning):
+        # MongoDB itself accepts a time before the log's first entry, if nothing was ever cut off the log.
+        if not after.exact and time < await self._retry(tail, self._beginning):
             raise HistoryLost(f"{after.id[:40]} lies before the beginning of the log")
         try:
             async for batch in self._follow(tail):
-                yield await self._patiently(tail, partial(self._complete, tail, batch))
+                yield await self._retry(tail, partial(self._complete, tail, batch))
         finally:
             await tail.close()
 
@@ -194,7 +194,6 @@ class MongoSource(Source):
     async def snapshot(
         self, namespace: str, query: bytes, at: Position, *, sort: bytes = b"", limit: int = 0
     ) -> AsyncGenerator[Sequence[bytes]]:
-        """The documents that match a query at a checkpoint. Raises SnapshotUnavailable, ClientError."""
         read = snapshot.Read(namespace, query, resume_token.cluster_time(at.key), sort, limit)
         if not self._deployment.snapshots:
             raise SnapshotUnavailable("live mode needs MongoDB 5.0 or later")
@@ -203,11 +202,11 @@ class MongoSource(Source):
                 yield part
 
     def position(self, id: str) -> Position:
-        """The position of a resume token or a checkpoint. Raises InvalidId."""
+        """The position of an event's id, of a checkpoint or of a resume token. Raises InvalidId."""
         return resume_token.position(id)
 
     def position_at(self, time: datetime.datetime) -> Position:
-        """The end of the second before: positions in the log count whole seconds."""
+        """The end of the second before a time: cluster times count whole seconds. Raises InvalidParameter."""
         now = datetime.datetime.now(datetime.UTC)
         if not EARLIEST <= time <= now:
             raise InvalidParameter(f"since={time.isoformat()} is not a time between 1970 and now")
@@ -217,7 +216,7 @@ class MongoSource(Source):
         return wall_clock() - resume_token.cluster_time(position.key)[0]
 
     def lag_seconds(self, batch: Batch) -> float | None:
-        """Known since MongoDB 6.0, which notes the time of a change in milliseconds."""
+        """Known with MongoDB 6.0 or later, which notes the time of a change in milliseconds."""
         last = batch.events[-1]
         if not isinstance(last, Change):
             return None
@@ -232,45 +231,46 @@ class MongoSource(Source):
         self._connections.close()
         with contextlib.suppress(PyMongoError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                # When the server dies just now, the driver trips over the session that it has given back.
+                # If MongoDB dies at this moment, the driver raises AttributeError for a session that it has
+                # given back.
                 with contextlib.suppress(PyMongoError, AttributeError):
                     if self._live is not None:
                         await self._live.close()
-                # Says goodbye to the server, and would wait for it.
+                # In a thread: it ends the driver's sessions on the server, and waits for that.
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._executor, self._client.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, tail: Tail) -> AsyncGenerator[Batch]:
-        """A tail's batches. Waits out every error that passes. Raises HistoryLost."""
+        """The batches of a tail, for ever. Retries after every error that passes. Raises HistoryLost."""
         while True:
-            batch = await self._patiently(tail, partial(self._read, tail))
+            batch = await self._retry(tail, partial(self._read, tail))
             self._report(tail, None)
             yield batch
 
-    async def _patiently(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask until there is an answer. Raises HistoryLost."""
+    async def _retry(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Call `ask` until it does not raise PyMongoError. Raises HistoryLost if the tail cannot continue."""
         backoff = BACKOFF_FIRST_SECONDS
         tries = 0
         while True:
             try:
                 return await ask()
             except PyMongoError as error:
-                # A network error says nothing about the place in the log; an error of the server may.
+                # An error of the server may be due to the resume token; a network error is not.
                 tries += errors.code(error) is not None
                 fatal = errors.code(error) == errors.CHANGE_STREAM_FATAL
                 if errors.is_lost(error) and (tail.rewound or not fatal):
                     raise HistoryLost(errors.one_line(error)) from error
                 self._report(tail, errors.one_line(error))
-                if fatal or tries >= TRIES_IN_ONE_PLACE:
+                if fatal or tries >= TRIES_AT_ONE_TOKEN:
                     tries = 0
                     log.warning(
                         "going back to the cluster time of the last change: %s", errors.one_line(error)
                     )
                     tail.rewind()
-            # Without the jitter, all the processes would ask in the same instant.
+            # Without the jitter, all processes would ask at the same moment.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-            backoff = min(2 * backoff, BACKOFF_MOST_SECONDS)
+            backoff = min(2 * backoff, BACKOFF_MAX_SECONDS)
 
     async def _read(self, tail: Tail) -> Batch:
         """A tail's next batch. Raises PyMongoError."""
@@ -292,22 +292,22 @@ class MongoSource(Source):
             raise
 
     async def _restart(self) -> Position:
-        """Begin anew at the present moment, once it can be asked for; the position before it."""
+        """Begin a new live stream at the present. Returns the position just before it."""
         lost = self._opened_tail()
         await lost.close()
-        # Asked for in the name of the live stream: while this fails, no events flow.
-        now = await self._patiently(lost, self._now)
+        # Passing the live tail reports a failure for `/readyz`: while this fails, no events flow.
+        now = await self._retry(lost, self._now)
         self._live = self._live_tail(now)
         return resume_token.checkpoint(resume_token.just_before(now))
 
     async def _open_warm(self, now: ClusterTime) -> Tail:
-        """A tail that begins as far in the past as it should, or as the log can."""
+        """Open a tail that begins `warm_up_seconds` in the past, or a part of that if the log is shorter."""
         beginning = await self._beginning()
         for part in (1.0, 0.25, 0.0625):
             seconds = int(self._settings.warm_up_seconds * part)
             tail = self._live_tail(max((now[0] - seconds, now[1]), beginning))
             try:
-                # Only a read tells if the log reaches back so far.
+                # Only a read shows if the log reaches back so far.
                 await tail.fetch()
             except PyMongoError as error:
                 await tail.close()
@@ -323,7 +323,7 @@ class MongoSource(Source):
         return Tail(self._deployment, start=start, late=self._tell)
 
     async def _examine(self, hello: Mapping[str, Any]) -> Deployment:
-        """The abilities of this MongoDB."""
+        """Return the deployment, with the features that its version has."""
         version = (await self._client.admin.command("buildInfo"))["versionArray"]
         wire_version = hello["maxWireVersion"]
         return replace(
@@ -344,15 +344,15 @@ class MongoSource(Source):
         return time.time, time.inc
 
     async def _beginning(self) -> ClusterTime:
-        """The time of the log's first entry, as far as it can be known. If not, only MongoDB can tell that a
-        position is lost, when something was cut off after it.
+        """The time of the log's first entry; (0, 0) if that is not known, and only MongoDB's error shows that
+        a position is lost.
         """
         try:
             log = self._client.local["oplog.rs"]
             first = await log.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
         except OperationFailure:
-            return (0, 0)  # this user may not read it
-        # A mongos has none.
+            return (0, 0)  # this user may not read the log
+        # A mongos has no log.
         return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
     def _tell_window(self, seconds: float) -> None:
@@ -378,12 +378,14 @@ class MongoSource(Source):
 
 
 def pause_after_loss(pause: float, seconds: float) -> float:
-    """Time to wait after a loss of the log, `seconds` after the one before; `pause` was its time to wait."""
+    """Return the seconds to wait after a loss of the log. The loss before it was `seconds` ago, and was
+    followed by a wait of `pause` seconds.
+    """
     if seconds > REPEATED_SECONDS:
         return 0.0
-    return min(max(PAUSE_FIRST_SECONDS, 2 * pause), PAUSE_MOST_SECONDS)
+    return min(max(PAUSE_FIRST_SECONDS, 2 * pause), PAUSE_MAX_SECONDS)
 
 
 def _kind(interruption: str) -> str:
-    """The error's class: its text may hold a time or a count, and would fill the log."""
+    """The error's class. The text may contain a time or a count, and would be logged again for each."""
     return interruption.partition(":")[0]

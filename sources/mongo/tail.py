@@ -1,4 +1,4 @@
-"""One change stream and its place in the log, read in batches: what arrived together travels together."""
+"""One change stream and its position in the log, read in batches of the changes that arrived together."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from sources.mongo import errors
 from sources.mongo.cursor import Cursor
 from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
-from sources.mongo.lookup import Lookup, Update
+from sources.mongo.lookup import IncompleteUpdate, Lookup
 from sources.mongo.pipeline import SLIM, pipeline
 
-# A batch is published in one turn of the event loop, so it ends at so many changes, or with the one that
-# makes it as large as this. It is cut between two cluster times only, so that the changes of a transaction,
+# A batch is published in one turn of the event loop, so it ends at this number of changes, or with the change
+# that reaches this size. It is cut between two cluster times only, so that the changes of a transaction,
 # which share theirs, stay together as far as they came in one reply of MongoDB. (Since MongoDB 8.0, equal
 # times alone no longer mean one transaction: `lsid` and `txnNumber` do.)
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
 
-# Changes in a reply, at first, when one that is too large is looked for, and the number of such replies. It
-# may be further on, and will then be met again.
+# To find a change that is too large, a reply is limited at first to this number of changes, and this number
+# of replies is limited. If the change comes later, its error starts the search again.
 LIMITED_CHANGES = 256
 LIMITED_READS = 10
 
@@ -45,14 +45,14 @@ _RESETS = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The MongoDB that a tail reads, and its abilities."""
+    """The MongoDB that a tail reads, and its features."""
 
     client: Any
     executor: Executor
     namespaces: Namespaces
     sharded: bool = False
     pre_images: bool = False
-    """It keeps documents as they were before a change (6.0). Asked of an older server, this is an error."""
+    """It has pre-images (6.0). An older server refuses a change stream that asks for them."""
     split_events: bool = False
     """It splits changes of more than 16 MB (6.0.9)."""
     snapshots: bool = False
@@ -60,17 +60,17 @@ class Deployment:
 
     @property
     def database(self) -> str:
-        """The database to watch. Several databases need the deployment's stream: it is still one cursor."""
+        """The database to watch; "admin" to watch the deployment, with one cursor for several databases."""
         return self.namespaces.default if self.has_exact_match else "admin"
 
     @property
     def has_exact_match(self) -> bool:
-        """True if the pipeline admits no more than the list, see `pipeline.match`."""
+        """True if the pipeline admits only the named collections, see `pipeline.match`."""
         return len(self.namespaces.by_database) == 1
 
-    def stages(self, where: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The pipeline of a change stream that begins at a place."""
-        stream = dict(where)
+    def stages(self, start: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The pipeline of a change stream. `start` has `startAtOperationTime` or `startAfter`."""
+        stream = dict(start)
         if self.database == "admin":
             stream["allChangesForCluster"] = True
         if self.pre_images:
@@ -82,7 +82,7 @@ class Deployment:
 
 
 class Tail:
-    """A change stream and its place. A read that fails moves nothing: close, and read again."""
+    """A change stream and its position. A failed read does not move it: `close`, and read again."""
 
     def __init__(
         self, deployment: Deployment, *, start: ClusterTime, late: Callable[[str], None] | None = None
@@ -90,11 +90,14 @@ class Tail:
         self._deployment = deployment
         self._late = late or _ignore
         self._lookup = Lookup(snapshots=deployment.snapshots)
-        self._where: dict[str, Any] = {"startAtOperationTime": Timestamp(*start)}
+        self._next: dict[str, Any] = {"startAtOperationTime": Timestamp(*start)}
+        """The options of a change stream that begins with the next event."""
         self._last_event = ""
+        """The token of the last event."""
         self._time = ""
-        self._place = 0
-        """The cluster time of the last event, as its token has it, and the event's place in it."""
+        """The cluster time of the last event, as its token has it."""
+        self._index = 0
+        """The index of the last event among the events of its cluster time."""
         self._seen = ""
         """Events up to this token were yielded before `rewind`, and are dropped."""
         self.rewound = False
@@ -103,23 +106,23 @@ class Tail:
         self._unread: deque[Any] = deque()
         """Changes of the last reply that belong to later batches."""
         self._fetched = False
-        """A reply is there that `read` has not finished."""
+        """True while `read` has not used all of the last reply."""
         self._fragments = Fragments()
         self._end: Any = None
         """The token after the last reply."""
         self._alive = True
         self.start = start
-        """The cluster time of the first event that it can yield."""
+        """The cluster time from which the tail reads."""
         self.skipped = 0
         """Number of changes that were too large to be read."""
         self._limit: int | None = None
-        """Changes in a reply, while one that is too large is being looked for."""
+        """Maximum number of changes in a reply, while a change that is too large is looked for."""
         self._limited_reads = 0
 
     async def open(self) -> None:
         """Open the cursor. Raises PyMongoError."""
         self._cursor = Cursor(self._deployment.client, self._deployment.executor, self._late)
-        await self._cursor.open(self._deployment.database, self._deployment.stages(self._where))
+        await self._cursor.open(self._deployment.database, self._deployment.stages(self._next))
 
     async def fetch(self) -> None:
         """Get MongoDB's next reply, from which `read` takes its batches. Raises PyMongoError."""
@@ -135,9 +138,9 @@ class Tail:
         self._fetched = True
 
     async def read(self) -> Batch:
-        """The next batch; after AWAIT_MS without a change an empty one. Raises PyMongoError.
+        """Return the next batch, which is empty after AWAIT_MS without a change. Raises PyMongoError.
 
-        In place of a change that is too large, it returns the reset that tells of it.
+        In place of a change that is too large, the batch has a reset.
         """
         if not self._fetched:
             try:
@@ -150,13 +153,13 @@ class Tail:
         batch = self._cut()
         self.rewound = False
         self._fetched = bool(self._unread)
-        # A dropped database ends the stream, which goes on after its "invalidate".
+        # A dropped database ends the stream with an "invalidate". The next read opens a new one after that.
         if not self._alive and not self._unread:
             await self.close()
         return batch
 
     async def complete(self, batch: Batch) -> Batch:
-        """A batch with the documents of its updates, at its last cluster time. Raises PyMongoError."""
+        """Return a batch with the documents of its updates, at its last cluster time. Raises PyMongoError."""
         if not batch.incomplete:
             return batch
         if self._cursor is None or self._cursor.connection is None:
@@ -164,12 +167,15 @@ class Tail:
         assert self._cursor is not None
         assert self._cursor.connection is not None
         time = resume_token.cluster_time(batch.events[-1].key)
-        updates = cast("tuple[Update, ...]", batch.incomplete)
+        updates = cast("tuple[IncompleteUpdate, ...]", batch.incomplete)
         events = await self._lookup.complete(self._cursor.connection, batch.events, updates, time)
         return Batch(events, batch.checkpoint, batch.recipient, batch.restarted)
 
     async def _narrow(self) -> Batch:
-        """Come nearer to a change that is too large: it took down with it the ones in the same reply."""
+        """Ask for smaller replies, until the change that is too large is alone in one, and skip it.
+
+        MongoDB refuses a whole reply for one such change.
+        """
         if self._limit == 1:
             self._limit = None
             return Batch((await self._skip(),))
@@ -178,44 +184,43 @@ class Tail:
         return Batch()
 
     async def _skip(self) -> Reset:
-        """Pass the next change, which is too large to be read. Return its reset. Raises PyMongoError."""
+        """Skip the next change, which is too large to be read. Returns its reset. Raises PyMongoError."""
         deployment = self._deployment
         cursor = Cursor(deployment.client, deployment.executor, self._late)
         try:
-            await cursor.open(deployment.database, [*deployment.stages(self._where), SLIM])
+            await cursor.open(deployment.database, [*deployment.stages(self._next), SLIM])
             while not (changes := (await cursor.read(1)).changes):
                 pass
         finally:
             await cursor.close()
         change: Any = changes[0]
         token = change["_id"]["_data"]
-        self._where = {"startAfter": change["_id"]}
+        self._next = {"startAfter": change["_id"]}
         self._last_event = token
         self.skipped += 1
         key = self._key(token)
-        # The position before it, not its own: a token holds its document's _id, which may be hidden from some
-        # of the clients.
+        # The id is the position before the change: a replay cannot read the change, and so not find its id.
         before = resume_token.checkpoint(resume_token.just_before(resume_token.cluster_time(key)))
         return Reset(
             ResetReason.OVERSIZED_EVENT, id=before.id, key=key, ns=_named(change, deployment.namespaces)
         )
 
     def rewind(self) -> None:
-        """Go back to the cluster time of the current place, which needs no resume token.
+        """Go back to the cluster time of the current resume token, to read on without the token.
 
-        For reads that fail again and again in the same place. No event is missed, and the ones that were
-        yielded already are dropped.
+        For reads that fail again and again at the same token. No event is missed, and the events that were
+        already yielded are dropped.
         """
-        token = self._where.get("startAfter")
+        token = self._next.get("startAfter")
         if token is not None:
             time = resume_token.token_time(token["_data"])
-            self._where = {"startAtOperationTime": Timestamp(*time)}
+            self._next = {"startAtOperationTime": Timestamp(*time)}
             self._seen = self._last_event
             self._time = ""
         self.rewound = True
 
     async def close(self) -> None:
-        """Close the cursor. `read` opens a new one at the same place."""
+        """Close the cursor. `read` opens a new one at the same position."""
         cursor, self._cursor = self._cursor, None
         self._unread.clear()
         self._fetched = False
@@ -228,7 +233,7 @@ class Tail:
         events: list[LogEvent] = []
         size = 0
         last: Entry | None = None
-        incomplete: list[Update] = []
+        incomplete: list[IncompleteUpdate] = []
         while self._unread:
             full = len(events) >= BATCH_CHANGES or size >= BATCH_BYTES
             if full and _time_of(_entry(self._unread[0]).token) != self._time:
@@ -242,20 +247,21 @@ class Tail:
             event = self._event(entry)
             if event is not None:
                 if self._is_incomplete(entry):
-                    incomplete.append(Update.of(len(events), entry.document))
+                    incomplete.append(IncompleteUpdate.of(len(events), entry.document))
                 events.append(event)
                 size += event.size
-        place = last.place if last is not None else None
+        token = last.resume_token if last is not None else None
         if not self._unread and not self._fragments.pending:
-            place = self._end
-        checkpoint = self._checkpoint(place["_data"] if place else "", last is not None)
-        if place:
-            self._where = {"startAfter": place}
+            token = self._end
+        checkpoint = self._checkpoint(token["_data"] if token else "", last is not None)
+        if token:
+            self._next = {"startAfter": token}
         if last is not None:
             self._last_event = max(last.token, self._last_event)
         return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete))
 
     def _event(self, entry: Entry) -> LogEvent | None:
+        """The event of an entry; None if it concerns no client, or was yielded before `rewind`."""
         token, operation = entry.token, entry.operation
         key = self._key(token)
         if token <= self._seen:
@@ -267,8 +273,8 @@ class Tail:
         return None
 
     def _is_named(self, entry: Entry) -> bool:
-        """False for a collection that the operator did not name. The pipeline admits some of several
-        databases.
+        """False for a collection that the operator did not name: with several databases, the pipeline admits
+        some of them.
         """
         if self._deployment.has_exact_match:
             return True
@@ -281,16 +287,16 @@ class Tail:
     def _key(self, token: str) -> str:
         """The key of the next event: it counts the events of one cluster time."""
         time = _time_of(token)
-        self._place = self._place + 1 if time == self._time else 0
+        self._index = self._index + 1 if time == self._time else 0
         self._time = time
-        return resume_token.event_key(token, self._place)
+        return resume_token.event_key(token, self._index)
 
     def _checkpoint(self, token: str, has_events: bool) -> Position | None:
-        """The time up to which everything has been read, as the server's token has it.
+        """The position up to which everything has been read, by the token after it.
 
-        A token of no event is a high-water mark: nothing before its time is outstanding. An event's own token
-        says that only of the time before it, since changes may share one time; unless the server had nothing
-        more to give, and there is no second shard.
+        A token that is not an event's is a high-water mark: nothing before its time is outstanding. The token
+        of an event promises that only for the time before it, because more changes may share its time; unless
+        MongoDB had nothing more to send, and there is no second shard.
         """
         if not token:
             return None
@@ -301,24 +307,24 @@ class Tail:
 
 
 def _ignore(_: str) -> None:
-    """A late reply of a replay concerns its clients only, and they wait for it."""
+    """Report nothing: a late reply of a replay concerns its own clients only, and they wait for it."""
 
 
 def _entry(document: Any) -> Entry:
-    # The driver gives a view of the reply for a large document.
+    # For a large document, `raw` is a view of the reply, which would keep all of the reply in memory.
     return Entry(bytes(document.raw))
 
 
 def _time_of(token: str) -> str:
-    """The part of a token that has its cluster time."""
+    """The part of a token that contains the cluster time."""
     return token[:18]
 
 
 def _named(change: Mapping[str, Any], namespaces: Namespaces) -> Sequence[str]:
-    """The collections of a change: both names of a rename, but only the ones that the operator named."""
-    places = [change["ns"], *([change["to"]] if "to" in change else [])]
+    """The collections of a change (of a rename both names), or its database, if the operator named them."""
+    found = [change["ns"], *([change["to"]] if "to" in change else [])]
     return [
-        f"{place['db']}.{place['coll']}" if "coll" in place else str(place["db"])
-        for place in places
-        if namespaces.hold(place["db"], place.get("coll"))
+        f"{ns['db']}.{ns['coll']}" if "coll" in ns else str(ns["db"])
+        for ns in found
+        if namespaces.hold(ns["db"], ns.get("coll"))
     ]

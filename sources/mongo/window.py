@@ -1,4 +1,4 @@
-"""The edge of MongoDB's log: how far back it reaches."""
+"""Watches how far back MongoDB's log reaches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 # Time between two looks at the beginning of the log.
 LOOK_SECONDS = 60.0
 
-# A client that is away for longer has to read its data anew: a laptop is closed for longer than this.
+# A log that reaches back less is short: a closed laptop is away for longer, and would have to read its data
+# anew.
 SHORT_SECONDS = 3600.0
 
 SHORT = (
@@ -31,15 +32,15 @@ async def watch(
     history_seconds: float,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
-    """Tell the time that the log reaches back, for ever, and warn once when it is short.
+    """Call `tell` with the seconds that the log reaches back, for ever, and warn once when it is short.
 
-    Tells nothing until MongoDB has cut off the beginning: the log of a new replica set is young, not short.
-    Runs as a task that nobody awaits: whatever ends it is logged.
+    Does neither until MongoDB has cut off the log's beginning: the log of a new replica set is young, not
+    short. Runs as a task that is never awaited, so it logs its own failure.
     """
     try:
         await _watch(beginning, tell, history_seconds, look_seconds)
     except Exception:
-        log.exception("the edge of MongoDB's log is not watched any more")
+        log.exception("the length of MongoDB's log is not watched any more")
 
 
 async def _watch(
@@ -54,7 +55,7 @@ async def _watch(
         try:
             start = await beginning()
         except PyMongoError:
-            start = (0, 0)  # the change stream reports it, and waits
+            start = (0, 0)  # the change stream meets the same error, and reports it
         if start != (0, 0):
             if first is not None and start != first:
                 seconds = wall_clock() - start[0]

@@ -26,17 +26,16 @@ _OP_MSG = 2013
 _FLAGS_AND_KIND = b"\0\0\0\0" + b"\0"
 _BODY = _HEADER.size + len(_FLAGS_AND_KIND)
 
-# MongoDB's maxMessageSizeBytes. A longer reply is a connection out of step.
+# MongoDB's maxMessageSizeBytes. A longer "reply" means that the two sides are out of step.
 _MAX_MESSAGE_BYTES = 48_000_000
 
 _CHUNK_BYTES = 256 * 1024
 
 _BLOCKED = (BlockingIOError, InterruptedError, *BLOCKING_IO_ERRORS)
 
-# A peer that vanished without a word is noticed after 10 + 3 * 5 seconds: the reply to a getMore may take
-# minutes, so its absence alone says nothing.
+# A peer that has vanished is noticed after 10 + 3 * 5 seconds. The reply to a getMore may take minutes, so
+# its absence alone means nothing.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-
 
 # Dates outside of Python's range of years stay numbers.
 _CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
@@ -64,7 +63,7 @@ class Connection:
         self._error: OSError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.waiting = False
-        """A request was sent, and its reply not taken yet."""
+        """True while the reply to the last request was not returned yet."""
         self._socket.setblocking(False)
         for name, value in _KEEP_ALIVE.items():
             if hasattr(socket, name):
@@ -78,7 +77,7 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """True while another request can be sent: no reply is under way."""
+        """True while a new request can be sent: no reply is outstanding."""
         return not self.waiting and not self.lost
 
     @classmethod
@@ -119,7 +118,7 @@ class Connection:
             self._waiter = self._loop.create_future()
             await self._waiter
         self.waiting = False
-        # Copied: the documents of a reply are kept for minutes, and the buffer is used again.
+        # A copy: the documents of a reply are kept for minutes, and the buffer is reused.
         reply: Any = RawBSONDocument(bytes(memoryview(self._received)[_BODY:]), _CODEC)
         if not reply["ok"]:
             details = bson.decode(reply.raw)
@@ -132,7 +131,7 @@ class Connection:
         return await self.reply()
 
     def close(self) -> None:
-        """Close the socket, and give its place back to the pool."""
+        """Close the socket, and return the connection to the driver's pool, which drops it."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
@@ -144,7 +143,7 @@ class Connection:
             return False
         size, _, request, operation = _HEADER.unpack_from(self._received)
         if request != self._requests or operation != _OP_MSG or not _BODY < size <= _MAX_MESSAGE_BYTES:
-            self._fail(ConnectionError("this is no reply to the last request"))
+            self._fail(ConnectionError("this is not a reply to the last request"))
             return False
         return len(self._received) >= int(size)
 
@@ -160,7 +159,7 @@ class Connection:
         self._loop.remove_writer(self._socket.fileno())
 
     def _receive(self) -> None:
-        """Read all that has arrived: TLS may hold bytes that no further event announces."""
+        """Read everything that has arrived: TLS may hold bytes for which the event loop calls no reader."""
         try:
             while True:
                 data = self._socket.recv(_CHUNK_BYTES)
@@ -185,8 +184,8 @@ class Connection:
 def _take(client: Any, lent: ExitStack) -> tuple[Any, Any]:
     """Take a connection out of the driver's pool. Runs in a thread.
 
-    The driver has no public call for this. These names are in every version that setup.py allows, and
-    `make test-lowest` and `make test-newest` would tell.
+    The driver has no public call for this. These names are in every version that setup.py allows: `make
+    test-lowest` and `make test-newest` test that.
     """
     taken: tuple[Any, Any] = lent.enter_context(
         client._conn_for_reads(client.read_preference, None, "aggregate")
@@ -200,6 +199,6 @@ def _give_back_later(lent: ExitStack, taken: asyncio.Future[tuple[Any, Any]]) ->
 
 
 def _give_back(lent: ExitStack, driver_connection: Any) -> None:
-    # A closed connection is dropped by the pool. An open one might have a reply under way.
+    # The pool drops a closed connection. An open one might still have a reply outstanding.
     driver_connection.close_conn(None)
     lent.close()

@@ -156,7 +156,7 @@ def test_place_that_always_fails_is_left_for_the_cluster_time_before(sandbox, da
                         # A token without its type bits: a place that MongoDB does not find.
                         await tail.close()
                         token = bson.decode(batch.events[-1].raw)["_id"]["_data"]
-                        tail._where = {"startAfter": {"_data": token}}
+                        tail._next = {"startAfter": {"_data": token}}
                         database.creatures.insert_many([{"_id": "next"}, {"_id": "last"}])
                     if encoded("last") in ids:
                         break

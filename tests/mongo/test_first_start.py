@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from sources.mongo.collections import MAX_NAMES
+from brook.namespaces import MAX_NAMES
 from sources.sandbox import Node
 from tests.support.mongods import running
 from tests.support.processes import ROOT, ServerProcess
