@@ -23,8 +23,8 @@ from brook.source import Source
 log = logging.getLogger(__name__)
 
 # A collection that cannot be read at a position is read again at a newer one, after a pause. MongoDB refuses
-# positions before the collection was created, or an index was built. In an idle deployment, the next position
-# comes with MongoDB's own no-op in the log, after 10 to 20 seconds.
+# positions before the collection was created, or an index was built. The next position comes within a second;
+# in an idle sharded cluster, with MongoDB's own no-op in the log, after 10 to 20 seconds.
 TRIES = 300
 PAUSE_SECONDS = 0.1
 

@@ -305,7 +305,10 @@ class MongoSource(Source):
         beginning = await self._beginning()
         for part in (1.0, 0.25, 0.0625):
             seconds = int(self._settings.warm_up_seconds * part)
-            tail = self._live_tail(max((now[0] - seconds, now[1]), beginning))
+            # Not at the last operation itself: the checkpoint would reach it with the next one only, which
+            # in a quiet MongoDB is a note after ten seconds.
+            start = resume_token.just_before((now[0] - seconds, now[1]))
+            tail = self._live_tail(max(start, beginning))
             try:
                 # Only a read shows if the log reaches back so far.
                 await tail.fetch()

@@ -102,6 +102,10 @@ class Tail:
         """Events up to this token were yielded before `rewind`, and are dropped."""
         self.rewound = False
         """`rewind` was called since the last read that succeeded."""
+        self._returned: ClusterTime = start
+        """The time of the last event, or that at which the cursor was opened. More of it may follow."""
+        self._promised: Position | None = None
+        """The last checkpoint."""
         self._cursor: Cursor | None = None
         self._unread: deque[Any] = deque()
         """Changes of the last reply that belong to later batches."""
@@ -122,7 +126,9 @@ class Tail:
     async def open(self) -> None:
         """Open the cursor. Raises PyMongoError."""
         self._cursor = Cursor(self._deployment.client, self._deployment.executor, self._late)
-        await self._cursor.open(self._deployment.database, self._deployment.stages(self._next))
+        token = await self._cursor.open(self._deployment.database, self._deployment.stages(self._next))
+        if token is not None:
+            self._returned = max(self._returned, resume_token.token_time(token["_data"]))
 
     async def fetch(self) -> None:
         """Get MongoDB's next reply, from which `read` takes its batches. Raises PyMongoError."""
@@ -253,7 +259,7 @@ class Tail:
         token = last.resume_token if last is not None else None
         if not self._unread and not self._fragments.pending:
             token = self._end
-        checkpoint = self._checkpoint(token["_data"] if token else "", last is not None)
+        checkpoint = self._checkpoint(token["_data"] if token else "", last.token if last else "")
         if token:
             self._next = {"startAfter": token}
         if last is not None:
@@ -291,19 +297,27 @@ class Tail:
         self._time = time
         return resume_token.event_key(token, self._index)
 
-    def _checkpoint(self, token: str, has_events: bool) -> Position | None:
-        """The position up to which everything has been read, by the token after it.
-
-        A token that is not an event's is a high-water mark: nothing before its time is outstanding. The token
-        of an event promises that only for the time before it, because more changes may share its time; unless
-        MongoDB had nothing more to send, and there is no second shard.
+    def _checkpoint(self, token: str, last: str) -> Position | None:
+        """The time up to which everything has been read, as the server's token has it; never an earlier one
+        than before. `last` is the token of the batch's last event; empty if it has none.
         """
-        if not token:
-            return None
+        if last:
+            self._returned = max(self._returned, resume_token.token_time(last))
+        if token:
+            checkpoint = resume_token.checkpoint(self._complete_time(token, has_events=bool(last)))
+            self._promised = max(checkpoint, self._promised or checkpoint)
+        return self._promised if token else None
+
+    def _complete_time(self, token: str, *, has_events: bool) -> ClusterTime:
+        """The last time of which nothing is outstanding.
+
+        The token of an event promises that only for the time before it, because more changes may share its
+        time; unless MongoDB had nothing more to send. A later token is a high-water mark: MongoDB has read its
+        log up to an entry of that time, and had nothing more to send. In a sharded cluster, another shard may.
+        """
         time = resume_token.token_time(token)
-        if not has_events and token == self._last_event and not self._deployment.sharded:
-            return resume_token.checkpoint(time)
-        return resume_token.checkpoint(resume_token.just_before(time))
+        had_no_more = time > self._returned or (not has_events and token == self._last_event)
+        return time if had_no_more and not self._deployment.sharded else resume_token.just_before(time)
 
 
 def _ignore(_: str) -> None:
