@@ -13,12 +13,17 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from brook.changes import resume_token
 from tests.support.live_member import LiveMember
 from tests.support.processes import ServerProcess
 from tests.support.raw_client import RawClient
 
 # Time for anything at all on a busy machine. Nothing here is measured by it.
 PATIENCE_SECONDS = 60
+
+# Documents of the client beside. The hostile queries and writes leave them alone.
+BESIDE = {"beside": True}
+OTHERS = {"beside": {"$exists": False}}
 
 
 @pytest.fixture
@@ -27,64 +32,147 @@ def server(sandbox, database, start_server) -> ServerProcess:
     return start_server("--mongo", sandbox.uri, "--database", database.name, "--history-max-bytes=1000000")
 
 
-def live(filter: Any, **more: str) -> str:
-    parameters = {"filter": json.dumps(filter), **more}
-    return "/stream?mode=live&" + "&".join(f"{name}={quote(value)}" for name, value in parameters.items())
+class Query:
+    """A live query, and what `find` says of it."""
+
+    def __init__(self, filter: Any, sort: dict[str, int] | None = None, limit: int = 0) -> None:
+        self.filter = filter
+        self.sort = sort
+        self.limit = limit
+
+    @property
+    def path(self) -> str:
+        parameters = {"filter": json.dumps(self.filter)}
+        if self.sort:
+            parameters |= {"sort": json.dumps(self.sort), "limit": str(self.limit)}
+        return "/stream?mode=live&" + "&".join(f"{name}={quote(each)}" for name, each in parameters.items())
+
+    async def check(self, database: Any, member: LiveMember) -> None:
+        """Compare whole documents; of a window their order as well."""
+        cursor = database.creatures.find(self.filter).limit(self.limit)
+        if self.sort:
+            cursor = cursor.sort([*self.sort.items(), ("_id", 1)])
+        found = await asyncio.to_thread(list, cursor)
+        expected = {document["_id"]: document for document in found}
+        assert member.documents == expected
+        assert not self.sort or list(member.documents) == list(expected)
 
 
 @asynccontextmanager
-async def following(server: ServerProcess, path: str) -> AsyncIterator[LiveMember]:
-    member = LiveMember(server.port, path)
+async def following(server: ServerProcess, query: Query) -> AsyncIterator[LiveMember]:
+    """A client of a query, that comes back when it is cut off."""
+    member = LiveMember(server.port, query.path)
     task = asyncio.create_task(member.run())
     try:
         yield member
+        assert not task.done(), task.exception()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(holds: Callable[[], bool]) -> None:
+class Beside:
+    """Another client, with a query of its own, and the writer of its documents."""
+
+    def __init__(self, database: Any, member: LiveMember) -> None:
+        self._database = database
+        self._member = member
+        self._number = 0
+
+    async def until(self, holds: Callable[[], bool]) -> int:
+        """Write, and wait for each document, until something holds, and once more.
+
+        Returns the number of rounds before it held.
+        """
+        rounds = 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not holds():
+                await self._round()
+                rounds += 1
+            await self._round()
+        return rounds
+
+    async def _round(self) -> None:
+        self._number += 1
+        id = f"beside {self._number}"
+        await asyncio.to_thread(self._database.creatures.insert_one, {"_id": id, **BESIDE})
+        while id not in self._member.documents:
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def someone_beside(server: ServerProcess, database: Any) -> AsyncIterator[Beside]:
+    """The client beside. In the end it holds what `find` shows, by one snapshot and the changes since."""
+    await caught_up(server, database)
+    query = Query(BESIDE)
+    async with following(server, query) as member:
+        yield Beside(database, member)
+        await query.check(database, member)
+        assert member.connects == member.snapshots == 1
+
+
+async def caught_up(server: ServerProcess, database: Any) -> None:
+    """Wait until the server has read what was written before: else its backlog is measured."""
+    time = database.client.admin.command("ping")["operationTime"]
+    wanted = resume_token.checkpoint((time.time, time.inc))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not holds():
-            await asyncio.sleep(0.02)
+        while True:
+            with closing(await (await RawClient(server.port).connect()).opened()) as client:
+                if resume_token.position(client.parser.last_id) >= wanted:
+                    return
+            await asyncio.sleep(0.05)
 
 
-def memory_mb(server: ServerProcess) -> float:
-    return psutil.Process(server.pid).memory_info().rss / 2**20
+@asynccontextmanager
+async def bounded(server: ServerProcess, megabytes: int) -> AsyncIterator[None]:
+    """Expect the server's memory to grow by less than that, at any time."""
+    process = psutil.Process(server.pid)
+    before = highest = process.memory_info().rss
+
+    async def watch() -> None:
+        nonlocal highest
+        while True:
+            highest = max(highest, process.memory_info().rss)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+    grown = (highest - before) / 2**20
+    print(f"\n{grown:.0f} MB of at most {megabytes}")
+    assert grown < megabytes
 
 
-async def check_beside(server: ServerProcess, database: Any, number: int) -> None:
-    """Another client is sent its change, whatever goes on."""
-    path = "/stream?filter=" + quote('{"beside":true}')
-    with closing(await (await RawClient(server.port, path).connect()).opened(PATIENCE_SECONDS)) as client:
-        await asyncio.to_thread(database.creatures.insert_one, {"_id": f"beside {number}", "beside": True})
-        assert json.loads((await client.next(PATIENCE_SECONDS)).data)["_id"] == f"beside {number}"
+def insert_newts(database: Any, count: int) -> None:
+    for start in range(0, count, 10_000):
+        numbers = range(start, min(start + 10_000, count))
+        database.creatures.insert_many([{"_id": n, "type": "newt", "n": n} for n in numbers])
 
 
 def test_hundred_thousand_documents_are_held_in_bounded_memory(server, database):
     count = 100_000
-    for start in range(0, count, 10_000):
-        database.creatures.insert_many(
-            [{"_id": n, "type": "newt", "n": n} for n in range(start, start + 10_000)]
-        )
+    insert_newts(database, count)
+    newts = Query({"type": "newt"})
 
     async def scenario() -> None:
-        before = memory_mb(server)
-        async with following(server, live({"type": "newt"}, fields="n")) as first:
-            # While the snapshot is read and sent.
-            await check_beside(server, database, 1)
-            await until(lambda: len(first.documents) == count)
-            held = memory_mb(server) - before
-            async with following(server, live({"type": "newt"}, fields="n")) as second:
-                await until(lambda: len(second.documents) == count)
+        # Some 200 bytes for each document, and what the allocator keeps of the read, which differs from run
+        # to run. The documents themselves are not kept.
+        async with (
+            bounded(server, 130),
+            someone_beside(server, database) as beside,
+            following(server, newts) as first,
+        ):
+            # Else the snapshot has held the other client up.
+            assert await beside.until(lambda: len(first.documents) == count) >= 3
+            # A further client costs no more than its read.
+            async with bounded(server, 50), following(server, newts) as second:
+                await beside.until(lambda: len(second.documents) == count)
                 database.creatures.update_one({"_id": 5}, {"$set": {"n": -5}})
-                await until(lambda: first.documents[5]["n"] == second.documents[5]["n"] == -5)
-                more = memory_mb(server) - before
-        print(f"\n{held:.0f} MB for the first client, {more:.0f} MB with the second")
-        # Some 200 bytes for each document, and what the allocator keeps of the read, which differs from
-        # run to run. The documents themselves are not kept, and a further client costs next to nothing.
-        assert held < 120
-        assert more - held < 15
+                await beside.until(lambda: first.documents[5]["n"] == second.documents[5]["n"] == -5)
+                await newts.check(database, second)
+            await newts.check(database, first)
 
     asyncio.run(scenario())
 
@@ -93,80 +181,101 @@ def test_documents_of_a_megabyte_are_sent_in_pieces(server, database):
     count, text = 40, "x" * 1_000_000
     for number in range(count):
         database.creatures.insert_one({"_id": number, "type": "whale", "text": text})
+    whales = Query({"type": "whale"})
 
     async def scenario() -> None:
-        before = memory_mb(server)
-        async with following(server, live({"type": "whale"})) as member:
-            await check_beside(server, database, 2)
-            await until(lambda: len(member.documents) == count)
-            database.creatures.update_many({}, {"$set": {"seen": True}})
-            await until(lambda: all(document.get("seen") for document in member.documents.values()))
-        grown = memory_mb(server) - before
-        print(f"\n{grown:.0f} MB")
-        # Some documents are on their way.
-        assert grown < 180
+        async with someone_beside(server, database) as beside, following(server, whales) as member:
+            # Some pieces of the snapshot are on their way.
+            async with bounded(server, 250):
+                await beside.until(lambda: len(member.documents) == count)
+            # All 40 are in one batch: as documents, as text and as bytes.
+            async with bounded(server, 450):
+                await asyncio.to_thread(database.creatures.update_many, OTHERS, {"$set": {"seen": True}})
+                await beside.until(lambda: all(each.get("seen") for each in member.documents.values()))
+            await whales.check(database, member)
 
     asyncio.run(scenario())
 
 
 def test_ten_thousand_documents_leave_together(server, database):
     count = 10_000
-    database.creatures.insert_many([{"_id": n, "type": "newt", "n": n} for n in range(count)])
+    insert_newts(database, count)
+    queries = [Query({"type": "newt"}), Query({"type": "newt", "n": {"$lt": 100}}), Query({"type": "toad"})]
 
     async def scenario() -> None:
         async with (
-            following(server, live({"type": "newt"})) as all_of_them,
-            following(server, live({"type": "newt", "n": {"$lt": 100}})) as some,
-            following(server, live({"type": "toad"})) as others,
+            bounded(server, 120),
+            someone_beside(server, database) as beside,
+            following(server, queries[0]) as newts,
+            following(server, queries[1]) as some,
+            following(server, queries[2]) as toads,
         ):
-            await until(lambda: len(all_of_them.documents) == count and len(some.documents) == 100)
-            with database.client.start_session() as session, session.start_transaction():
-                database.creatures.update_many({}, {"$set": {"type": "toad"}}, session=session)
-            await check_beside(server, database, 3)
-            await until(lambda: not all_of_them.documents and not some.documents)
-            await until(lambda: len(others.documents) == count)
-            assert all_of_them.connects == some.connects == others.connects == 1
+            await beside.until(lambda: len(newts.documents) == count and len(some.documents) == 100)
+            await asyncio.to_thread(change_together, database)
+            await beside.until(lambda: not newts.documents and not some.documents)
+            await beside.until(lambda: len(toads.documents) == count)
+            for query, member in zip(queries, (newts, some, toads), strict=True):
+                await query.check(database, member)
+                assert member.connects == 1
 
     asyncio.run(scenario())
+
+
+def change_together(database: Any) -> None:
+    with database.client.start_session() as session, session.start_transaction():
+        database.creatures.update_many(OTHERS, {"$set": {"type": "toad"}}, session=session)
 
 
 def test_everything_enters_and_leaves_at_each_write(server, database):
     count, rounds = 200, 40
     database.creatures.insert_many([{"_id": n, "on": False} for n in range(count)])
+    queries = [Query({"on": True}), Query({"on": False})]
 
     async def scenario() -> None:
-        async with following(server, live({"on": True})) as on, following(server, live({"on": False})) as off:
-            await until(lambda: len(off.documents) == count)
+        async with (
+            bounded(server, 80),
+            someone_beside(server, database) as beside,
+            following(server, queries[0]) as on,
+            following(server, queries[1]) as off,
+        ):
+            await beside.until(lambda: len(off.documents) == count)
             for number in range(rounds):
-                await asyncio.to_thread(
-                    database.creatures.update_many, {}, {"$set": {"on": number % 2 == 0, "round": number}}
-                )
-            await check_beside(server, database, 4)
-            await until(lambda: not on.documents and len(off.documents) == count)
-            await until(lambda: all(one["round"] == rounds - 1 for one in off.documents.values()))
+                change = {"$set": {"on": number % 2 == 0, "round": number}}
+                await asyncio.to_thread(database.creatures.update_many, OTHERS, change)
+            await beside.until(lambda: not on.documents and len(off.documents) == count)
+            await beside.until(lambda: all(each["round"] == rounds - 1 for each in off.documents.values()))
+            for query, member in zip(queries, (on, off), strict=True):
+                await query.check(database, member)
 
     asyncio.run(scenario())
 
 
 def test_spare_of_a_window_is_used_up_again_and_again(server, database):
     chance = random.Random(7)
-    database.creatures.insert_many([{"_id": n, "n": n} for n in range(3000)])
+    database.creatures.insert_many([{"_id": n, "n": chance.randrange(3000)} for n in range(3000)])
+    window = Query({"n": {"$gte": 0}}, {"n": 1}, limit=10)
+
+    def in_order(limit: int) -> list[Any]:
+        found = database.creatures.find(window.filter).sort([("n", 1), ("_id", 1)]).limit(limit)
+        return [each["_id"] for each in found]
 
     async def scenario() -> None:
-        path = live({"n": {"$gte": 0}}, sort='{"n":1}', limit="10")
-        async with following(server, path) as member:
-            await until(lambda: len(member.documents) == 10)
+        async with (
+            bounded(server, 60),
+            someone_beside(server, database) as beside,
+            following(server, window) as member,
+        ):
+            await beside.until(lambda: len(member.documents) == 10)
             for number in range(30):
                 # More than the window and its spare documents.
-                lowest = [one["_id"] for one in database.creatures.find().sort("n", 1).limit(60)]
-                await asyncio.to_thread(database.creatures.delete_many, {"_id": {"$in": lowest}})
+                gone = await asyncio.to_thread(in_order, 60)
+                await asyncio.to_thread(database.creatures.delete_many, {"_id": {"$in": gone}})
                 if number % 5 == 0:
                     row = {"_id": f"new {number}", "n": chance.randrange(3000)}
                     await asyncio.to_thread(database.creatures.insert_one, row)
-            await check_beside(server, database, 5)
-            wanted = {
-                one["_id"] for one in database.creatures.find({"n": {"$gte": 0}}).sort("n", 1).limit(10)
-            }
-            await until(lambda: set(member.documents) == wanted)
+            first = await asyncio.to_thread(in_order, 10)
+            await beside.until(lambda: list(member.documents) == first)
+            await window.check(database, member)
+            assert member.snapshots > 1
 
     asyncio.run(scenario())

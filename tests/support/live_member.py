@@ -17,7 +17,9 @@ class LiveMember:
         self.port = port
         self.path = path
         self.documents: dict[Any, Any] = {}
+        """The documents by `_id`; of a query with `sort`, in order."""
         self.connects = 0
+        self.snapshots = 0
         self.last_id = ""
         self._snapshot: dict[Any, Any] | None = None
 
@@ -45,13 +47,24 @@ class LiveMember:
                 self._snapshot |= {document["_id"]: document for document in data["docs"]}
             case "live":
                 if not data.get("resumed"):
+                    self.snapshots += 1
                     self.documents, self._snapshot = self._snapshot or {}, None
                 # Not an assertion: `run` would take it for the end of the stream.
                 if len(self.documents) != data["count"]:
                     raise RuntimeError(f"{len(self.documents)} documents, the server has {data['count']}")
             case "changes":
                 for change in data["changes"]:
-                    if change["op"] == "upsert":
-                        self.documents[change["id"]] = change["doc"]
-                    else:
+                    if change["op"] == "remove":
                         self.documents.pop(change["id"], None)
+                    elif "before" in change:
+                        self._place(change)
+                    else:
+                        self.documents[change["id"]] = change["doc"]
+
+    def _place(self, change: dict[str, Any]) -> None:
+        """Put a document in front of another one, once it was taken out of its old place; null is the end."""
+        rest = [each for each in self.documents.items() if each[0] != change["id"]]
+        place = len(rest)
+        if change["before"] is not None:
+            place = [id for id, _ in rest].index(change["before"])
+        self.documents = dict([*rest[:place], (change["id"], change["doc"]), *rest[place:]])
