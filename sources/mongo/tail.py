@@ -312,8 +312,9 @@ class Tail:
         """The last time of which nothing is outstanding.
 
         The token of an event promises that only for the time before it, because more changes may share its
-        time; unless MongoDB had nothing more to send. A later token is a high-water mark: MongoDB has read its
-        log up to an entry of that time, and had nothing more to send. In a sharded cluster, another shard may.
+        time; unless MongoDB had nothing more to send. A later token is a high-water mark: MongoDB has read
+        its log up to an entry of that time, and had nothing more to send. In a sharded cluster, another shard
+        may have.
         """
         time = resume_token.token_time(token)
         had_no_more = time > self._returned or (not has_events and token == self._last_event)
