@@ -1,6 +1,6 @@
 /**
- * The connection under `brook.js`: an event stream that is read with `fetch`, resumed for ever, and never
- * delivered twice. A page that wants the bare events of one stream can use it alone:
+ * The connection of `brook.js`: reads an event stream with `fetch`, resumes it for ever, and delivers no event
+ * twice. A page that needs only the events of one stream can use it alone:
  *
  *     import { EventStream } from "./brook-stream.js";
  *
@@ -17,17 +17,17 @@ const LONGEST_WAIT_MS = 30_000;
 // Keep-alives without a byte after which a connection is dead: two may be late, hardly three.
 const SILENT_KEEP_ALIVES = 2.5;
 
-// A document of 16 MB has up to 6 characters a byte as JSON. A longer block is no event of this server.
+// A document of 16 MB has up to 6 characters a byte as JSON. A longer block is not an event of this server.
 export const LONGEST_BLOCK = 2 ** 27;
 
 // Client errors that pass, as every 5xx does: "Request Timeout", "Too Early", "Too Many Requests".
 const PASSING = [408, 425, 429];
 
-// Reasons to leave a connection that are no failure.
+// Reasons to leave a connection that are not failures.
 const RESTART = Symbol("restart");
 const AWAY = Symbol("away");
 
-/** An error as the server or the connection told it. `code` is for programs, `message` for people. */
+/** An error of the server or of the connection. `code` is for programs, `message` for people. */
 export class Problem extends Error {
   name = "Problem";
 
@@ -37,7 +37,7 @@ export class Problem extends Error {
     Object.assign(this, facts, { code });
   }
 
-  /** The problem that a response is. A proxy's page is one, too, without a code of the server's. */
+  /** The problem of a response. The error page of a proxy is one, too, without a code of the server's. */
   static async from(response) {
     const { ok, status, statusText } = response;
     if (ok) return new Problem("not-a-stream", "the response is not an event stream");
@@ -69,7 +69,7 @@ export class EventParser {
   feed(bytes) {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (!text) return;
-    // The line has ended with the CR that came before: its LF must not end another one.
+    // The CR at the end of the last bytes has ended the line: its LF must not end another one.
     if (this.#afterReturn && text[0] === "\n") text = text.slice(1);
     this.#afterReturn = text.endsWith("\r");
     const lines = text.split(/\r\n|\r|\n/);
@@ -130,9 +130,9 @@ export class EventStream {
   #rise = () => {};
 
   /**
-   * `request` is an address, or a function that returns `{ url, ...init }` for `{ position, since }`. It is
-   * called for each connection. `since` is where the first one begins: an id, a time, or "now"; `position` is
-   * one that the server once gave.
+   * `request` is a URL, or a function that returns `{ url, ...init }` for `{ position, since }`. It is called
+   * for each connection. `since` is where the first one begins: an id, a time, or "now"; `position` is an
+   * earlier position of such a stream.
    */
   constructor(request, options = {}) {
     this.#request = typeof request === "function" ? request : (from) => resumed(request, from);
@@ -152,12 +152,12 @@ export class EventStream {
     this.#end(new Problem("closed", "closed by this page"));
   }
 
-  /** Open a new connection from the position, with what `request` says now. A wait for a retry goes on. */
+  /** Open a new connection from the position, with a new call of `request`. A wait for a retry goes on. */
   restart() {
     this.#attempt.abort(RESTART);
   }
 
-  /** The same, and without the rest of the wait. */
+  /** Do the same as `restart`, and skip the rest of a wait. */
   reconnect() {
     this.restart();
     this.#rise();
@@ -201,7 +201,7 @@ export class EventStream {
 
   async #read(reader, signal) {
     const parser = new EventParser(
-      // A handler may have closed or restarted the stream; the rest of the bytes will come again.
+      // A handler may have closed or restarted the stream: the rest of the bytes will come again.
       (block) => signal.aborted || this.#receive(block),
       (ms) => (this.#retry = ms),
     );
@@ -231,7 +231,7 @@ export class EventStream {
     if (isLost) this.#reset("position-unknown");
   }
 
-  /** The server ends the connection itself, and has said in the same block when to come back. */
+  /** The server ends the connection. The same block has set the time after which to come back. */
   #turnedAway(type, { code, detail, reason, status }) {
     this.#farewell =
       type === "bye"
@@ -251,7 +251,7 @@ export class EventStream {
     this.#since = "";
   }
 
-  /** A handler that fails has not taken what it was given: it will come again. */
+  /** Call a handler. If it throws, the event counts as not delivered, and will come again. */
   #call(handler, undo) {
     try {
       handler();
@@ -369,8 +369,8 @@ export const tooLarge = () => new Problem("too-large", "more arrived at once tha
 export const report = globalThis.reportError ?? ((error) => console.error(error));
 
 /**
- * The cluster time up to which a position has everything; undefined for what is none. An event's own id, with
- * its check, is not yet past its time: a transaction's events share theirs.
+ * The cluster time up to which a position has everything; undefined for another string. For the id of an event,
+ * with its check, it is the time before the event's: other events of a transaction may share that.
  */
 export function timeOf(position) {
   const [, seconds, increment, check] = /^t(\d+)\.(\d+)(-.*)?$/.exec(position) ?? [];
@@ -385,7 +385,7 @@ function parsed(text) {
   }
 }
 
-/** The position goes into the header: addresses get into the logs of proxies, and an id holds an `_id`. */
+/** The position goes into the header: a URL would also end up in the logs of proxies. */
 function resumed(address, { position, since }) {
   if (position) return { url: address, headers: { "Last-Event-ID": position } };
   if (!since) return { url: address };

@@ -2,26 +2,27 @@
  * One event stream for all tabs of an origin. `brook.js` loads this where the browser has Web Locks and
  * BroadcastChannel.
  *
- * The tab that holds the lock leads: it has the connection, asks for what all tabs want, and broadcasts what
- * arrives. Its end, even by a crash, gives the lock to another tab, which goes on from its own position: all
- * tabs have heard the same. Each tab holds a second lock while it lives, so that the leader notices its end.
+ * The tab that holds the lock leads: it has the connection, asks the server for the queries of all tabs, and
+ * broadcasts the events. Its end, even by a crash, gives the lock to another tab, which goes on from its own
+ * position, because all tabs have received the same events. Each tab holds a second lock while it lives, so that
+ * the leader notices its end.
  */
 
 import { EventStream, Problem, report, timeOf } from "./brook-stream.js";
 
 // As many as the server takes in one request. A tab that would exceed them opens a connection of its own.
-const MOST_SUBSCRIPTIONS = 32;
+const MAX_SUBSCRIPTIONS = 32;
 
-// A new leader waits so long for what the other tabs want. One that is later costs one more request.
+// Time for which a new leader waits for the queries of the other tabs. A later tab costs one more request.
 const GATHER_MS = 50;
 
-// A result set may be told twice; a change may not.
+// Events that may be delivered twice. A change may not.
 const IDEMPOTENT = ["snapshot", "live", "changes", "count", "reset"];
 
 // Events for the connection, not for a query.
 const INNER = ["problem", "bye", "feed", "commit"];
 
-/** To a Link, an EventStream: over the leader's connection. */
+/** Has the interface of an EventStream, over the connection of the leading tab. */
 export class TabStream {
   state = "connecting";
   error = null;
@@ -50,7 +51,7 @@ export class TabStream {
     const { url } = request({ position: "", since: "" });
     this.#name = `brook ${options.share} ${options.credentials ?? ""} ${url}`;
     const { signal } = this.#ended;
-    // A page that the browser keeps must not keep the connection of the others.
+    // A page that the browser keeps in its cache must not keep the connection of the others.
     globalThis.addEventListener?.("pagehide", () => this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#join(), { signal });
     this.#join();
@@ -114,12 +115,12 @@ export class TabStream {
     return JSON.parse(this.#request({ position: this.position, since: "" }).body).subscriptions;
   }
 
-  /** Tell the leader what this tab wants. `isLost`: it has missed something, and needs a new beginning. */
+  /** Send the leader the queries of this tab. `isLost`: the tab has missed events, and has to resume. */
   #want(isLost = false) {
     this.#say({ kind: "want", tab: this.#id, subscriptions: this.#wanted(), position: this.position, isLost });
   }
 
-  /** Tell the other tabs, and this one. */
+  /** Send a message to the other tabs, and to this one. */
   #say(message) {
     this.#channel?.postMessage(message);
     this.#hear(message);
@@ -152,7 +153,7 @@ export class TabStream {
     this.#want(true);
   }
 
-  /** The leader has a new connection. The events whose last one had no id will come again. */
+  /** The leader has a new connection. Events that no id has committed will come again. */
   #opened({ tags, since }) {
     if (timeOf(this.position) < timeOf(since)) return this.#miss();
     this.#isOpen = true;
@@ -169,7 +170,7 @@ export class TabStream {
     this.#options.onEvent({ type: "opened", data: JSON.stringify(own) });
   }
 
-  /** The data begins with the tag: what other tabs asked for is not parsed. */
+  /** True for an event of this tab's queries. Data begins with the tag, so other tabs' data is not parsed. */
   #isMine({ data }) {
     const [, tag] = /^\{"of":"([^"]*)"/.exec(data) ?? [];
     return this.#isOpen && (tag === undefined || this.#tags.has(tag));
@@ -211,7 +212,7 @@ export class TabStream {
   #enter(state, error) {
     if (this.state === "ended") return;
     this.#hasBeenLive ||= state === "live";
-    // To a leader that is new, its first connection is the first of all.
+    // A new leader reports its first connection as "connecting".
     this.state = state === "connecting" && this.#hasBeenLive ? "reconnecting" : state;
     this.error = error;
     if (state === "ended") {
@@ -265,11 +266,11 @@ class Leader {
   #want(tab, { subscriptions, position, isLost }) {
     const before = this.#wants.get(tab);
     const wanted = new Map(Object.values(subscriptions).map((one) => [keyOf(one), one]));
-    // A tab that has heard every message is not behind: some are on their way to it.
+    // A tab that has received every message is not behind: some may still be on their way to it.
     const mayBeBehind = !before || isLost;
     const isBehind = mayBeBehind && timeOf(position) < timeOf(this.#back || this.#at);
     this.#wants.set(tab, { wanted, position, isAsked: false });
-    if (this.#merged().length > MOST_SUBSCRIPTIONS || (isBehind && this.#hasChanges(tab))) {
+    if (this.#merged().length > MAX_SUBSCRIPTIONS || (isBehind && this.#hasChanges(tab))) {
       this.#wants.delete(tab);
       return this.#say({ kind: "full", to: tab });
     }
@@ -280,7 +281,7 @@ class Leader {
     else this.#wants.get(tab).isAsked = before.isAsked;
   }
 
-  /** True if another tab must not be told again the changes that a tab behind it has missed. */
+  /** True if another tab has a query of changes: it must not get again the changes that this tab has missed. */
   #hasChanges(tab) {
     const others = [...this.#wants].filter(([other]) => other !== tab);
     return others.some(([, { wanted }]) => [...wanted.values()].some(({ mode }) => !mode));
@@ -295,7 +296,7 @@ class Leader {
     if (this.#stream) this.#say({ ...this.#state(), to: tab });
   }
 
-  /** True if the tabs together want something else than the server was asked for. */
+  /** True if the queries of all tabs are not those that the server was asked for. */
   #isOther() {
     const asked = (merged) => JSON.stringify(merged.map(([key, { progress }]) => [key, progress]));
     return asked(this.#merged()) !== asked(this.#asked);
@@ -313,7 +314,7 @@ class Leader {
     );
   }
 
-  /** Every tab has heard the same from the leader before, this one only by now; a new one has no position. */
+  /** Resume from the oldest position of all tabs: some may not have received the last leader's messages yet. */
   #open() {
     const others = [...this.#wants].filter(([tab]) => tab !== this.#id).map(([, { position }]) => position);
     const known = [this.#position(), ...others].filter(Boolean);
@@ -369,7 +370,7 @@ class Leader {
 
   #move(position) {
     this.#at = position;
-    // Not if it is the old connection that still speaks.
+    // Unless this is still from the old connection.
     if (this.#back === this.#backAsked) this.#back = this.#backAsked = "";
     for (const { wanted, isAsked } of this.#wants.values()) {
       for (const key of isAsked ? this.#fresh : []) delete wanted.get(key)?.snapshot;

@@ -42,7 +42,7 @@ export interface LiveOptions extends DocumentOptions {
   sort?: Sort;
   /** The first so many, with `sort` only. */
   limit?: number;
-  /** At most one batch in so many milliseconds. */
+  /** Minimum time between two batches, in milliseconds. */
   every?: number;
 }
 
@@ -58,7 +58,7 @@ export interface ChangesOptions extends DocumentOptions {
   before?: boolean;
   /** Where to begin: a position, an RFC 3339 time, or "now". The query then has a connection of its own. */
   since?: string;
-  /** The most changes that a `for await` holds unread. More are a `reset` with the reason "slow-consumer". */
+  /** Maximum number of unread changes of a `for await`. More become a `reset` with the reason "slow-consumer". */
   buffer?: number;
 }
 
@@ -77,10 +77,10 @@ export class Brook extends EventTarget {
   /** Why it is not live, for people; empty if it is. */
   readonly why: string;
 
-  /** The documents that match, kept true. Equal calls share one result set. */
+  /** The documents that match, kept up to date. Equal calls share one result set. */
   live<T extends Document = Document & Record<string, any>>(stream: string, options?: LiveOptions): Live<T>;
 
-  /** The number of documents that match, kept true. */
+  /** The number of documents that match, kept up to date. */
   count(stream: string, options?: CountOptions): Count;
 
   /** Every change from now on, or from `since`. */

@@ -25,7 +25,7 @@ const LINGER_MS = 1_000;
 // Unread changes of one `for await`.
 const BUFFERED_CHANGES = 10_000;
 
-// Of several links, the one whose state comes first here speaks for all.
+// The state of several links is the first of these that one of them is in.
 const STATES = ["reconnecting", "interrupted", "connecting", "live"];
 
 /** All queries of a page, on as few connections as possible. Dispatches `statechange`. */
@@ -55,12 +55,12 @@ export class Brook extends EventTarget {
     return this.error?.message ?? "";
   }
 
-  /** The documents that match, kept true. Equal calls share one result set. */
+  /** The documents that match, kept up to date. Equal calls share one result set. */
   live(stream, options) {
     return this.#share(Live, { stream, mode: "live", ...options });
   }
 
-  /** The number of documents that match, kept true. */
+  /** The number of documents that match, kept up to date. */
   count(stream, options) {
     return this.#share(Count, { stream, mode: "count", ...options });
   }
@@ -72,7 +72,7 @@ export class Brook extends EventTarget {
   }
 
   /**
-   * Resolves when every query shows all that was written up to a position, such as a write's operationTime.
+   * Resolves when every query shows all writes up to a position, such as a write's operationTime.
    * The server is then asked for its position each second: a write that changes no query sends no event.
    */
   reached(position, { signal } = {}) {
@@ -109,7 +109,7 @@ export class Brook extends EventTarget {
     return this.#shared.get(key);
   }
 
-  /** Put a query on a link with room. One that begins elsewhere has a position, so a link, of its own. */
+  /** Put a query on a link with room. A query with `since` needs a position and a link of its own. */
   #attach(query, since) {
     if (this.#isClosed) return query.end(this.error);
     const hasRoom = ({ queries, options }) => !since && !options.since && queries.size < options.limit;
@@ -124,7 +124,7 @@ export class Brook extends EventTarget {
     this.#update();
   }
 
-  /** The class of a link's connection; tabs that cannot share one have each their own. */
+  /** The class of a link's connection: shared by the tabs if the browser can do that. */
   async #source() {
     const { share } = this.#options;
     if (!share || !globalThis.BroadcastChannel || !globalThis.navigator?.locks) return EventStream;
@@ -173,7 +173,7 @@ export class Brook extends EventTarget {
   }
 }
 
-/** Queries on one event stream. What arrives is applied when it is complete: at the id that ends it. */
+/** Queries on one event stream. Events are applied together, at the id that ends them. */
 class Link {
   queries = new Set();
   options;
@@ -205,7 +205,7 @@ class Link {
     return this.source?.position ?? "";
   }
 
-  /** True if all that the position says is so for each query, also for the latest. */
+  /** True if every query, also the latest one, is up to date at the position. */
   isTrue() {
     return this.#shown === this.#present && [...this.queries].every((query) => query.isHeld());
   }
@@ -223,7 +223,7 @@ class Link {
     else this.end(null);
   }
 
-  /** Ask the server for the present queries, once for all that join in one turn. */
+  /** Ask the server for the present queries, once for all queries that join in one turn. */
   change() {
     this.#present += 1;
     this.#timer ??= setTimeout(async () => {
@@ -257,7 +257,7 @@ class Link {
     });
   }
 
-  /** A new connection: events without the id that ends them come again. */
+  /** Prepare for a new connection. Events that no id has committed will come again. */
   #begin() {
     this.#pending = [];
     this.#held = 0;
@@ -292,7 +292,7 @@ class Link {
     for (const [name, value] of Object.entries(wanted)) {
       for (const one of [value].flat()) if (one || one === 0) url.searchParams.append(name, written(one));
     }
-    // Other claims may open other documents, and a stream of its own has no tag that would tell.
+    // Other claims may open other documents, and without a bundle there is no tag that would show it.
     const mayDiffer = wanted.mode === "live" && (this.#isRenewed || this.options.token);
     const headers = position && query.isHeld() && !mayDiffer ? { "Last-Event-ID": position } : {};
     return { url, headers };
@@ -308,7 +308,7 @@ class Link {
       }
       const named = new Set(told.map(([name]) => this.#named[name]));
       if ([...this.queries].every((query) => named.has(query))) this.#asked = this.#present;
-      // With other claims, the same query is about other documents: changes alone would not bring them.
+      // With other claims, the same query has other documents, and needs a snapshot.
       const others = told.filter(([name, tag]) => this.#named[name]?.isOther(tag));
       if (others.length) this.change();
     } else {
@@ -358,7 +358,7 @@ class Link {
   }
 }
 
-/** One subscription of the server's, and those who listen to it. Dispatches `statechange`. */
+/** One subscription at the server, and its listeners. Dispatches `statechange`. */
 class Query extends EventTarget {
   state = "connecting";
   error = null;
@@ -399,7 +399,7 @@ class Query extends EventTarget {
     return stop;
   }
 
-  /** Tell every listener; an error in one is no business of the next. */
+  /** Call every listener, also after one of them has thrown. */
   notify(...news) {
     for (const entry of [...this.#listeners]) {
       if (this.#listeners.has(entry)) call(entry.listener, ...news);
@@ -416,12 +416,12 @@ class Query extends EventTarget {
     enter(this, error ? "ended" : "connecting", error);
   }
 
-  /** False if the next connection has to begin with what matches. */
+  /** False if the next connection has to begin with a snapshot. */
   isHeld() {
     return true;
   }
 
-  /** True if what is held belongs to another tag. */
+  /** True if the held documents belong to another tag. */
   isOther() {
     return false;
   }
@@ -438,7 +438,7 @@ class Query extends EventTarget {
       this.link.remove(this);
       this.end(null);
     }, LINGER_MS);
-    this.#timer.unref?.(); // nothing to keep Node running for
+    this.#timer.unref?.(); // must not keep Node running
   }
 }
 
@@ -466,7 +466,7 @@ class Changes extends Query {
     const buffer = [];
     let wake = () => {};
     const stop = this.subscribe((change) => {
-      // Never silently: who reads too slowly has missed something, as after any other gap.
+      // A reader that is too slow is told of its gap, as of any other.
       if (buffer.length >= limit) buffer.splice(0, limit, { op: "reset", reason: "slow-consumer" });
       buffer.push(change);
       wake();
@@ -521,7 +521,7 @@ class Live extends Query {
   /** A new frozen array after each batch, the same one until then; null before the first snapshot. */
   documents = null;
 
-  /** True if the next connection has to begin with a snapshot all the same. */
+  /** True if the documents are those of other claims: the next connection has to begin with a snapshot. */
   isStale = false;
 
   #tag = "";
@@ -561,7 +561,7 @@ class Live extends Query {
   take(type, { docs, resumed, reason, changes }) {
     if (type === "snapshot") this.#parts.push(...docs);
     else if (type === "live" && !resumed) this.#replace(reason);
-    // Changes may come before the snapshot, for another tab that holds what they change.
+    // Changes may come before the snapshot, for another tab that already has it.
     else if (type === "changes" && this.#isWhole && !this.isStale) this.#apply(changes);
     else return false;
     return type !== "snapshot";
@@ -602,7 +602,7 @@ class Live extends Query {
   }
 }
 
-/** Take a key out of its old place and put it in front of `before`; null is the end, undefined nowhere. */
+/** Move a key in front of `before`. With null it goes to the end; with undefined it is removed. */
 function place(order, key, before) {
   const from = order.indexOf(key);
   if (from >= 0) order.splice(from, 1);

@@ -1,11 +1,11 @@
-/** One document, whole and kept true, beside the table. */
+/** One whole document beside the table, kept up to date. */
 
 import { isEqual, prettyText } from "./explorer-value.js";
 
 /** @typedef {Record<string, any>} Doc */
 
 // A text that a phone can still lay out.
-const MOST_CHARACTERS = 100_000;
+const MAX_CHARACTERS = 100_000;
 
 export class DocumentPanel {
   /** The key of the document that is followed; empty if the panel is closed. */
@@ -51,7 +51,7 @@ export class DocumentPanel {
     const state = doc ? "Live" : "Not in the result now";
     if (this.#state.textContent !== state) this.#state.textContent = state;
     if (!doc || doc === this.#doc) return;
-    if (!isEqual(doc, this.#doc)) this.#text.textContent = prettyText(doc, MOST_CHARACTERS);
+    if (!isEqual(doc, this.#doc)) this.#text.textContent = prettyText(doc, MAX_CHARACTERS);
     this.#doc = doc;
   }
 }

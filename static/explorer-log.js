@@ -7,8 +7,8 @@ import { element } from "./explorer-table.js";
 /** @typedef {{ name: string, key: string, id: string, time: string, lines: string[][] }} Entry */
 
 // As many as a person scrolls through. An entry holds text, not documents, which may be large.
-const MOST_ENTRIES = 100;
-const MOST_FIELDS = 8;
+const MAX_ENTRIES = 100;
+const MAX_FIELDS = 8;
 
 export class ChangeLog {
   #list;
@@ -37,8 +37,8 @@ export class ChangeLog {
   /** @param {readonly Step[]} steps @param {Date} time */
   take(steps, time) {
     // A change that would be pushed out at once is not even compared.
-    for (const step of steps.slice(-MOST_ENTRIES)) this.#waiting.push(entry(step, time));
-    if (this.#waiting.length > MOST_ENTRIES) this.#waiting.splice(0, this.#waiting.length - MOST_ENTRIES);
+    for (const step of steps.slice(-MAX_ENTRIES)) this.#waiting.push(entry(step, time));
+    if (this.#waiting.length > MAX_ENTRIES) this.#waiting.splice(0, this.#waiting.length - MAX_ENTRIES);
   }
 
   /** Something that is not a change of one document. @param {string} text @param {Date} time */
@@ -50,7 +50,7 @@ export class ChangeLog {
   draw() {
     if (!this.#waiting.length) return;
     this.#list.prepend(...this.#waiting.splice(0).reverse().map(item));
-    while (this.#list.childElementCount > MOST_ENTRIES) this.#list.lastElementChild?.remove();
+    while (this.#list.childElementCount > MAX_ENTRIES) this.#list.lastElementChild?.remove();
   }
 }
 
@@ -59,9 +59,9 @@ function entry({ op, why, id, key, before, after }, time) {
   const found = op === "remove" && why === "leave" ? [] : differences(before, after);
   const lines = found
     .filter(({ path }) => path !== "_id")
-    .slice(0, MOST_FIELDS)
+    .slice(0, MAX_FIELDS)
     .map(({ path, before: one, after: other }) => [path, shortText(one), shortText(other)]);
-  if (found.length > MOST_FIELDS) lines.push([`${found.length - MOST_FIELDS} more fields`, "", ""]);
+  if (found.length > MAX_FIELDS) lines.push([`${found.length - MAX_FIELDS} more fields`, "", ""]);
   return { name: why, key, id: shortText(id), time: time.toLocaleTimeString(), lines };
 }
 

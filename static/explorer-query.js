@@ -5,13 +5,13 @@
 
 const NAMES = /** @type {const} */ (["stream", "filter", "sort", "fields"]);
 
-// Long enough that nobody is told of an error in a word that is half typed.
+// A pause in the typing. A half-typed word must not be reported as an error.
 const TYPING_MS = 400;
 
-// The newest first, as most collections' ids say it.
+// The newest documents first, in most collections.
 const NEWEST = '{"_id": -1}';
 
-// The most that the server takes for a window.
+// The largest `limit` that the server takes.
 export const WINDOW = 1_000;
 
 /** The server's root, also below a path of a proxy: this file is in its folder static. */

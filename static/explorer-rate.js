@@ -40,8 +40,8 @@ export class Rate {
   }
 
   #draw() {
-    const most = Math.max(1, ...this.#counts);
-    const y = (/** @type {number} */ count) => HEIGHT - 1 - (count / most) * (HEIGHT - 2);
+    const max = Math.max(1, ...this.#counts);
+    const y = (/** @type {number} */ count) => HEIGHT - 1 - (count / max) * (HEIGHT - 2);
     this.#line.setAttribute("points", this.#counts.map((count, x) => `${x},${y(count).toFixed(1)}`).join(" "));
     const last = this.#counts.at(-1);
     const rate = `${last} ${last === 1 ? "change" : "changes"}/s`;

@@ -11,13 +11,13 @@ import { isEqual } from "./explorer-value.js";
 /** @typedef {{ op: string, why: string, id: unknown, key: string, before: Doc | undefined, after: Doc | undefined }} Step */
 
 // A table is for reading: more rows are counted, and found with a filter.
-export const MOST_ROWS = 2_000;
+export const MAX_ROWS = 2_000;
 
 // How long a change stays marked: long enough for the eye to find it.
 const MARK_MS = 1_500;
 
 // Rows on their way out, shown a moment longer. A mass deletion must not keep them all.
-const MOST_LEAVING = 200;
+const MAX_LEAVING = 200;
 
 /** @type {WeakMap<Doc, string>} */
 const keys = new WeakMap();
@@ -100,7 +100,7 @@ export class Rows {
     this.#rows.delete(row.key);
     Object.assign(row, { mark, until: now + MARK_MS });
     this.#leaving.push(row);
-    if (this.#leaving.length > MOST_LEAVING) this.#leaving.shift();
+    if (this.#leaving.length > MAX_LEAVING) this.#leaving.shift();
   }
 
   /** @param {number} now */
@@ -108,13 +108,13 @@ export class Rows {
     this.#leaving = this.#leaving.filter((row) => row.until > now && !this.#rows.has(row.key));
     const places = new Map(this.#listed.map((row, place) => [row.key, place]));
     const list = [];
-    for (const doc of this.#documents.slice(0, MOST_ROWS)) {
+    for (const doc of this.#documents.slice(0, MAX_ROWS)) {
       const row = this.#rows.get(keyOf(doc));
       if (row) list.push(row);
     }
     const leaving = this.#leaving
       .map((row) => ({ row, place: places.get(row.key) ?? Infinity }))
-      .filter(({ place }) => place < MOST_ROWS)
+      .filter(({ place }) => place < MAX_ROWS)
       .sort((one, other) => one.place - other.place);
     for (const { row, place } of leaving) list.splice(Math.min(place, list.length), 0, row);
     this.#listed = list;

@@ -15,11 +15,11 @@ const ROW_PX = 29;
 const SPARE_ROWS = 8;
 
 // More columns than a person compares. The whole document is one click away.
-const MOST_COLUMNS = 30;
+const MAX_COLUMNS = 30;
 
-// Columns are taken from so many documents, and widths in characters are between these.
+// Number of documents from which the columns are taken, and bounds of their widths in characters.
 const SAMPLED_ROWS = 200;
-const WIDTHS = { least: 7, most: 36 };
+const WIDTHS = { min: 7, max: 36 };
 
 const TITLES = { entered: "entered", changed: "changed", left: "left the result", deleted: "deleted", "": "" };
 
@@ -80,7 +80,7 @@ export class Table {
     const names = new Set(this.#columns);
     if (!names.size && this.#rows.length) names.add("_id");
     for (const { doc } of this.#rows.slice(0, SAMPLED_ROWS)) {
-      for (const name of Object.keys(doc)) if (names.size < MOST_COLUMNS) names.add(name);
+      for (const name of Object.keys(doc)) if (names.size < MAX_COLUMNS) names.add(name);
     }
     if (names.size === this.#columns.length && this.#head.rows.length) return;
     this.#columns = [...names];
@@ -119,7 +119,7 @@ export class Table {
   /** @param {string} name */
   #width(name) {
     const sample = this.#rows.slice(0, SAMPLED_ROWS).map(({ doc }) => shortText(doc[name]).length);
-    return Math.max(WIDTHS.least, Math.min(WIDTHS.most, Math.max(name.length + 1, ...sample)) + 3);
+    return Math.max(WIDTHS.min, Math.min(WIDTHS.max, Math.max(name.length + 1, ...sample)) + 3);
   }
 
   /** @param {number} now */

@@ -10,7 +10,7 @@ import { DocumentPanel } from "./explorer-document.js";
 import { ChangeLog } from "./explorer-log.js";
 import { QueryForm, ROOT, WINDOW, listStreams, read } from "./explorer-query.js";
 import { Rate } from "./explorer-rate.js";
-import { MOST_ROWS, Rows } from "./explorer-rows.js";
+import { MAX_ROWS, Rows } from "./explorer-rows.js";
 import { Table } from "./explorer-table.js";
 
 // Nobody reads faster; at each frame, drawing would fill the main thread.
@@ -241,7 +241,7 @@ export class Explorer {
 
 /** @param {number} size @param {boolean} isWindow */
 function sizeText(size, isWindow) {
-  if (size > MOST_ROWS) return `the first ${MOST_ROWS} of ${size} documents`;
+  if (size > MAX_ROWS) return `the first ${MAX_ROWS} of ${size} documents`;
   return isWindow && size === WINDOW ? `the first ${WINDOW} documents` : count(size, "document");
 }
 

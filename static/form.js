@@ -11,32 +11,32 @@ const $ = (id) => document.getElementById(id);
 
 /** The URL of the stream for the page's query: `?stream=orders&ops=delete` is `stream/orders?ops=delete`. */
 export function streamOf(query) {
-  const wishes = new URLSearchParams(query);
-  const name = wishes.get("stream");
-  wishes.delete("stream");
-  wishes.delete("view");
+  const parameters = new URLSearchParams(query);
+  const name = parameters.get("stream");
+  parameters.delete("stream");
+  parameters.delete("view");
   const url = new URL(name ? `stream/${encodeURIComponent(name)}` : "stream", document.baseURI);
-  url.search = wishes;
+  url.search = parameters;
   return url;
 }
 
 /**
- * Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. `takesToken` says whether
- * the command needs one.
+ * Fill in the form from the page's URL. Each submit calls `connect` with the URL of the stream. `takesToken` returns true
+ * if the command needs a token.
  */
 export function setUp(connect, takesToken) {
-  const form = $("wishes");
+  const form = $("stream-form");
   const asked = new URLSearchParams(location.search);
   for (const name of NAMES) form.elements[name].value = asked.get(name) ?? "";
-  const show = (wishes) => showAsCode(wishes, takesToken());
+  const show = (parameters) => showAsCode(parameters, takesToken());
   show(asked);
-  $("choose").addEventListener("toggle", () => show(wishesOf(form)));
-  sum(asked);
+  $("choose").addEventListener("toggle", () => show(parametersOf(form)));
+  showSummary(asked);
 
-  form.addEventListener("input", () => show(wishesOf(form)));
+  form.addEventListener("input", () => show(parametersOf(form)));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    send(wishesOf(form));
+    send(parametersOf(form));
   });
   form.addEventListener("reset", (event) => {
     event.preventDefault();
@@ -45,11 +45,11 @@ export function setUp(connect, takesToken) {
   });
   $("copy").addEventListener("click", copy);
 
-  function send(wishes) {
-    history.replaceState(null, "", linkOf(wishes));
-    show(wishes);
-    sum(wishes);
-    connect(streamOf(wishes));
+  function send(parameters) {
+    history.replaceState(null, "", linkOf(parameters));
+    show(parameters);
+    showSummary(parameters);
+    connect(streamOf(parameters));
   }
 }
 
@@ -60,32 +60,32 @@ export function refuse(why) {
 }
 
 /** The page's query, with the parameters of the form replaced by the form's values. */
-function wishesOf(form) {
-  const wishes = new URLSearchParams(location.search);
+function parametersOf(form) {
+  const parameters = new URLSearchParams(location.search);
   for (const name of NAMES) {
     const text = form.elements[name].value.trim();
     // People type a space after a comma; hardly any field name starts with one.
     const value = name === "fields" ? text.replace(/\s*,\s*/g, ",") : text;
-    if (value) wishes.set(name, value);
-    else wishes.delete(name);
+    if (value) parameters.set(name, value);
+    else parameters.delete(name);
   }
-  return wishes;
+  return parameters;
 }
 
 /** Show the command and the link for the current values of the form. */
-function showAsCode(wishes, withToken) {
-  $("command").textContent = commandFor(streamOf(wishes), withToken);
-  $("link").href = linkOf(wishes);
+function showAsCode(parameters, withToken) {
+  $("command").textContent = commandFor(streamOf(parameters), withToken);
+  $("link").href = linkOf(parameters);
 }
 
 /** Show a summary of the submitted parameters, including parameters without a form field. */
-function sum(wishes) {
-  $("chosen").textContent = [...wishes].filter(([name]) => name !== "view").map((pair) => pair.join("=")).join("  ");
+function showSummary(parameters) {
+  $("chosen").textContent = [...parameters].filter(([name]) => name !== "view").map((pair) => pair.join("=")).join("  ");
 }
 
-function linkOf(wishes) {
+function linkOf(parameters) {
   const url = new URL(location);
-  url.search = wishes;
+  url.search = parameters;
   return url.href;
 }
 
