@@ -64,8 +64,8 @@ class Source(abc.ABC):
     ) -> AsyncGenerator[Sequence[bytes]]:
         """The documents that match a query (BSON) at a position, as BSON, in parts.
 
-        With `sort` (BSON) in this order; with `limit` the first so many. Raises SnapshotUnavailable if the
-        collection cannot be read at this position, or not at all; ClientError if the query is refused.
+        `sort` (BSON) is their order, `limit` their maximum number, 0 for all. Raises SnapshotUnavailable if
+        the collection cannot be read at this position, or not at all; ClientError if the query is refused.
         """
         raise SnapshotUnavailable(f"this source has no documents of {namespace}")
         yield ()  # makes this a generator

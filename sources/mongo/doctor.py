@@ -215,7 +215,7 @@ class _Doctor:
         if first is None or last is None:
             return  # a mongos has none
         hours = (last["ts"].time - first["ts"].time) / 3600
-        says = f"the log reaches back {hours:.1f} h: for so long a client can be away and miss nothing"
+        says = f"the log reaches back {hours:.1f} h: a client that is away for longer has missed changes"
         if size["size"] < FULL_SHARE * size["maxSize"]:
             full = size["size"] / size["maxSize"]
             yield Finding(Level.OK, "oplog", f"{says}; it is {full:.0%} full, and will reach back further")
