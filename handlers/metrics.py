@@ -182,7 +182,7 @@ def _source(instruments: Instruments) -> Iterator[Metric]:
     yield _counter("brook_events", "Events that the source has yielded.", feed.events)
     yield _histogram("brook_lag_seconds", "Time from a change to its publication, once a batch.", feed.lag)
     yield _histogram(
-        "brook_publish_seconds", "Time from publication of a batch to its sockets.", feed.publishing
+        "brook_publish_seconds", "Time to render a batch and write it to the sockets.", feed.publishing
     )
     if feed.position is not None and (age := source.age_seconds(feed.position)):
         name = "brook_position_timestamp_seconds"

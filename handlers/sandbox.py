@@ -19,7 +19,7 @@ class Inserter(Protocol):
     async def insert(self, namespace: str, text: str) -> str:
         """Insert the document that the JSON `text` describes, and return the position of the write.
 
-        Raises BadRequest if there is no such document, and NotReady if MongoDB takes none now.
+        Raises BadRequest if it is not a document, and NotReady if MongoDB takes none now.
         """
 
 

@@ -241,13 +241,13 @@ class Insertion:
     async def insert(self, namespace: str, text: str) -> str:
         """Insert a document in extended JSON, and return its position: the time of the write in the log.
 
-        Raises BadRequest if the text is no document, or MongoDB refuses it; NotReady if it takes none now.
+        Raises BadRequest if the text is not a document, or MongoDB refuses it; NotReady if it takes none now.
         """
         database, _, collection = namespace.partition(".")
         try:
             document = json_util.loads(text, json_options=json_util.RELAXED_JSON_OPTIONS)
         except (ValueError, TypeError, RecursionError, BSONError) as error:
-            raise BadRequest(f"the document is no JSON: {_reason(error)}") from None
+            raise BadRequest(f"the document is not JSON: {_reason(error)}") from None
         if not isinstance(document, dict):
             raise BadRequest('a document is an object, such as {"type": "newt"}')
         try:
@@ -263,7 +263,7 @@ class Insertion:
         return f"t{time.time}.{time.inc}"
 
     def close(self) -> None:
-        """Give back its connections."""
+        """Close its connections."""
         self._client.close()
 
 

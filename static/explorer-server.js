@@ -4,7 +4,7 @@ import { ROOT } from "./explorer-query.js";
 
 const EVERY_MS = 2_000;
 
-const ABSENT = "This server does not tell its numbers here: it has access rules, or another port for them.";
+const ABSENT = "No numbers here: the server has access rules, or serves its metrics on another port.";
 
 /** @typedef {Map<string, number>} Sums  the sums of all processes, by the name of the metric */
 

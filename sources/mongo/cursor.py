@@ -47,6 +47,21 @@ class Reply:
     """False if the stream has ended with this reply."""
 
 
+class Patience:
+    """The time after which a late reply is given up. It doubles until a reply comes: the next scan begins at
+    the same place, and would be given up there for ever.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = PATIENCE_SECONDS
+
+    def double(self) -> None:
+        self.seconds *= 2
+
+    def reset(self) -> None:
+        self.seconds = PATIENCE_SECONDS
+
+
 class Cursor:
     """A change stream, read reply by reply, by one reader.
 
@@ -58,12 +73,12 @@ class Cursor:
         client: Any,
         executor: Executor,
         late: Callable[[str], None],
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience: Patience | None = None,
     ) -> None:
         self._client = client
         self._executor = executor
         self._late = late
-        self._patience_seconds = patience_seconds
+        self._patience = patience or Patience()
         self._id = 0
         self._database = ""
         self._collection = ""
@@ -83,7 +98,9 @@ class Cursor:
         if batch_size is not None:
             command["batchSize"] = batch_size
         self.connection.send(self._database, command)
-        return self._take((await self._reply(self.connection))["cursor"])
+        reply = self._take((await self._reply(self.connection))["cursor"])
+        self._patience.reset()
+        return reply
 
     async def close(self) -> None:
         """Close the cursor and the connection. MongoDB would keep an unclosed cursor for ten minutes."""
@@ -117,14 +134,14 @@ class Cursor:
     async def _reply(self, connection: Connection) -> Any:
         """Wait for the reply, also while MongoDB scans its log. Raises AutoReconnect if its server died."""
         began = time.monotonic()
-        patience = LATE_SECONDS
+        wait = LATE_SECONDS
         while True:
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(wait):
                     return await connection.reply()
             except TimeoutError:
                 self._look(connection, time.monotonic() - began)
-            patience = LOOK_SECONDS
+            wait = LOOK_SECONDS
 
     def _look(self, connection: Connection, seconds: float) -> None:
         """Raise AutoReconnect if the driver's pings fail, or if the reply is too late to be expected."""
@@ -132,6 +149,7 @@ class Cursor:
         host = f"{connection.address[0]}:{connection.address[1]}"
         if server is None or not server.is_server_type_known:
             raise AutoReconnect(f"{host}: no answer for {seconds:.0f} s")
-        if seconds > self._patience_seconds:
+        if seconds > self._patience.seconds:
+            self._patience.double()
             raise AutoReconnect(f"{host}: no reply for {seconds:.0f} s, although it answers others")
         self._late(SCANNING)

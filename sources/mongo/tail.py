@@ -17,7 +17,7 @@ from brook.changes.resume_token import ClusterTime
 from brook.event import Batch, LogEvent, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from sources.mongo import errors
-from sources.mongo.cursor import Cursor
+from sources.mongo.cursor import Cursor, Patience
 from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
 from sources.mongo.lookup import IncompleteUpdate, Lookup
@@ -106,6 +106,7 @@ class Tail:
         """The time of the last event, or that at which the cursor was opened. More of it may follow."""
         self._promised: Position | None = None
         """The last checkpoint."""
+        self._patience = Patience()
         self._cursor: Cursor | None = None
         self._unread: deque[Any] = deque()
         """Changes of the last reply that belong to later batches."""
@@ -125,7 +126,7 @@ class Tail:
 
     async def open(self) -> None:
         """Open the cursor. Raises PyMongoError."""
-        self._cursor = Cursor(self._deployment.client, self._deployment.executor, self._late)
+        self._cursor = Cursor(self._deployment.client, self._deployment.executor, self._late, self._patience)
         token = await self._cursor.open(self._deployment.database, self._deployment.stages(self._next))
         if token is not None:
             self._returned = max(self._returned, resume_token.token_time(token["_data"]))

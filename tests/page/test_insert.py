@@ -86,13 +86,13 @@ async def test_position_of_the_write_is_the_place_to_listen_from(server):
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("{a: 1}", "the document is no JSON"),
+        ("{a: 1}", "the document is not JSON"),
         ("[1]", "a document is an object"),
         (b"\xff", "is not UTF-8"),
         ('{"a": 99999999999999999999}', "cannot be stored"),
         ('{"_id": [1]}', "MongoDB refuses the document"),
-        ('{"_id": {"$date": "soon"}}', "the document is no JSON"),
-        ("[" * 20_000, "the document is no JSON"),
+        ('{"_id": {"$date": "soon"}}', "the document is not JSON"),
+        ("[" * 20_000, "the document is not JSON"),
     ],
 )
 def test_what_is_no_document_is_refused_with_the_reason(server, body, why):
