@@ -53,7 +53,7 @@ setup(
     package_data={"static": ["*.html", "*.js", "*.css", "*.svg", "*.ts"]},
     py_modules=["server"],
     install_requires=[
-        "click>=8.1",
+        "click>=8.1.3",
         "cryptography>=42",
         "motor>=3.7,<4",
         "orjson>=3.10",
