@@ -148,6 +148,7 @@ def compare(uri: str, clients: int) -> dict[str, float]:
         server = Guarded(algorithm)
         used, seconds = connect(uri, server, requests_with_tokens(server, clients))
         figures[f"connect, {algorithm}"] = used
+        figures[f"connect, {algorithm}, elapsed"] = seconds
         figures[f"connect, {algorithm}, times the CPU"] = used / cpu
         figures[f"connect, {algorithm}, times as slow"] = seconds / took
     without, ruled = deliver(uri, guarded=False), deliver(uri, guarded=True)
