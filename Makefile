@@ -53,7 +53,7 @@ test-lowest:  ## Run the server's tests with the lowest versions that setup.py a
 	.venv-lowest/bin/python -m locks.installed
 	.venv-lowest/bin/python -m pytest $(LOWEST_TESTS)
 
-check: $(VENV)/.dev  ## Lint, format, types and known vulnerabilities
+check: $(VENV)/.dev  ## Lint, format, types, the npm package and known vulnerabilities
 	ruff check .
 	ruff format --check .
 	mypy
@@ -61,6 +61,7 @@ check: $(VENV)/.dev  ## Lint, format, types and known vulnerabilities
 	mypy examples/sessions/app.py
 	tests/node_modules/.bin/tsc --project tests/client
 	tests/node_modules/.bin/tsc --project tests/page
+	$(PYTHON) -m pytest --quiet tests/client/test_package.py -k "tools_understand or in_a_fresh_project"
 	$(PYTHON) -m locks.audit
 
 chaos: $(VENV)/.dev  ## Hurt three mongods and two servers, check what clients were sent: MINUTES=20 SEED=7
