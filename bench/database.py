@@ -70,10 +70,11 @@ class Database:
         time = self._client.admin.command("ping")["operationTime"]
         return time.time, time.inc
 
-    def change_streams(self) -> int:
-        """Return the number of change stream cursors that the servers have open on this database."""
+    def change_streams(self) -> set[int]:
+        """Return the ids of the change stream cursors that the servers have open on this database."""
         pipeline = [{"$currentOp": {"allUsers": True, "idleCursors": True}}]
-        return sum(map(self._is_change_stream, self._client.admin.aggregate(pipeline)))
+        operations = self._client.admin.aggregate(pipeline)
+        return {one["cursor"]["cursorId"] for one in operations if self._is_change_stream(one)}
 
     def _is_change_stream(self, operation: dict[str, Any]) -> bool:
         command = operation.get("cursor", {}).get("originatingCommand", {})
@@ -130,4 +131,4 @@ class Cursors:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            self.max = max(self.max, self._database.change_streams())
+            self.max = max(self.max, len(self._database.change_streams()))

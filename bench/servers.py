@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -217,23 +218,24 @@ def nchan_module() -> str:
 
 
 class Running:
-    """Context manager: a running server on a free port."""
+    """Context manager: a running server on a free port. Each instance of one kind has a name of its own."""
 
-    def __init__(self, server: Server, database: Database) -> None:
+    def __init__(self, server: Server, database: Database, name: str = "") -> None:
         self.server = server
         self.database = database
         self.port = free_port()
-        self.log = BUILD / f"{server.name}.log"
+        self.log = BUILD / f"{name or server.name}.log"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
         BUILD.mkdir(exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix=f"{self.server.name}-", dir=BUILD)
+        there = self.database.change_streams()
         with self.log.open("wb") as log:
             self._processes = self.server.start(self._place(log))
         try:
-            self._wait()
+            self._wait(there)
         except BaseException:
             self.__exit__()
             raise
@@ -251,6 +253,24 @@ class Running:
         if self._folder is not None:
             self._folder.cleanup()
 
+    def kill(self) -> None:
+        """End the server at once. Its bridge stays."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        self._processes["server"].wait()
+
+    def start_again(self) -> None:
+        """Start the server again, on the same port and with the same files."""
+        there = set() if "bridge" in self._processes else self.database.change_streams()
+        with self.log.open("ab") as log:
+            self._processes["server"] = self.server.serve(self._place(log))
+        self._wait(there)
+
+    def check(self) -> None:
+        """Raise if a process has ended by itself."""
+        if any(process.poll() is not None for process in self._processes.values()):
+            raise SystemExit(f"{self.server.title} has ended: {self.log.read_text()[-2000:]}")
+
     def _place(self, log: IO[bytes]) -> Place:
         assert self._folder is not None
         return Place(self.database, self.port, log, Path(self._folder.name))
@@ -264,12 +284,11 @@ class Running:
     def settle(self) -> None:
         usage.settle(self.pids() + self.pids("bridge"))
 
-    def _wait(self, seconds: float = 30) -> None:
-        """Wait until the server listens and follows the collection."""
+    def _wait(self, there: set[int], seconds: float = 30) -> None:
+        """Wait until the server listens, and a cursor that was not there before follows the collection."""
         until = time.monotonic() + seconds
-        while not (self._listens() and self.database.change_streams()):
-            if any(process.poll() is not None for process in self._processes.values()):
-                raise SystemExit(f"{self.server.title} has ended: {self.log.read_text()[-2000:]}")
+        while not (self._listens() and self.database.change_streams() - there):
+            self.check()
             if time.monotonic() > until:
                 raise SystemExit(f"{self.server.title} does not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)

@@ -20,57 +20,59 @@ import (
 
 const (
 	keepAlive = 15 * time.Second
+
 	// Batches that wait for one client. A client with more is too slow: it is disconnected.
 	queued = 256
 )
 
+type client struct {
+	frames chan []byte
+	// A deadline in the past ends a write that is stuck.
+	response *http.ResponseController
+}
+
 type hub struct {
 	mutex   sync.Mutex
-	clients map[chan []byte]struct{}
+	clients map[*client]struct{}
 }
 
-func (h *hub) join() chan []byte {
-	client := make(chan []byte, queued)
+func (h *hub) join(w http.ResponseWriter) *client {
+	c := &client{make(chan []byte, queued), http.NewResponseController(w)}
 	h.mutex.Lock()
-	h.clients[client] = struct{}{}
+	h.clients[c] = struct{}{}
 	h.mutex.Unlock()
-	return client
+	return c
 }
 
-func (h *hub) leave(client chan []byte) {
+func (h *hub) leave(c *client) {
 	h.mutex.Lock()
-	delete(h.clients, client)
+	delete(h.clients, c)
 	h.mutex.Unlock()
 }
 
 func (h *hub) publish(frames []byte) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	for client := range h.clients {
+	for c := range h.clients {
 		select {
-		case client <- frames:
+		case c.frames <- frames:
 		default:
-			delete(h.clients, client)
-			close(client)
+			delete(h.clients, c)
+			close(c.frames)
+			c.response.SetWriteDeadline(time.Now())
 		}
 	}
 }
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	flusher, can := w.(http.Flusher)
-	if !can {
-		http.Error(w, "streaming is not supported", http.StatusInternalServerError)
-		return
-	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	client := h.join()
-	defer h.leave(client)
-	flusher.Flush()
+	c := h.join(w)
+	defer h.leave(c)
 	beat := time.NewTicker(keepAlive)
 	defer beat.Stop()
-	for {
+	for c.response.Flush() == nil {
 		select {
 		case <-r.Context().Done():
 			return
@@ -78,23 +80,22 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if _, err := w.Write([]byte(":\n\n")); err != nil {
 				return
 			}
-		case frames, open := <-client:
-			if !open || !write(w, client, frames) {
+		case frames, open := <-c.frames:
+			if !open || !c.write(w, frames) {
 				return
 			}
 		}
-		flusher.Flush()
 	}
 }
 
 // write writes these frames and all others that wait.
-func write(w http.ResponseWriter, client chan []byte, frames []byte) bool {
+func (c *client) write(w http.ResponseWriter, frames []byte) bool {
 	for {
 		if _, err := w.Write(frames); err != nil {
 			return false
 		}
 		select {
-		case more, open := <-client:
+		case more, open := <-c.frames:
 			if !open {
 				return false
 			}
@@ -137,17 +138,17 @@ func follow(ctx context.Context, changes *mongo.ChangeStream, h *hub) error {
 
 func main() {
 	ctx := context.Background()
-	client, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGO_URI")))
+	database, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGO_URI")))
 	if err != nil {
 		log.Fatal(err)
 	}
-	collection := client.Database(os.Getenv("DATABASE")).Collection(os.Getenv("COLLECTION"))
+	collection := database.Database(os.Getenv("DATABASE")).Collection(os.Getenv("COLLECTION"))
 	lookup := options.ChangeStream().SetFullDocument(options.UpdateLookup)
 	changes, err := collection.Watch(ctx, mongo.Pipeline{}, lookup)
 	if err != nil {
 		log.Fatal(err)
 	}
-	h := &hub{clients: map[chan []byte]struct{}{}}
+	h := &hub{clients: map[*client]struct{}{}}
 	http.Handle("GET /stream", h)
 	go func() { log.Fatal(follow(ctx, changes, h)) }()
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
