@@ -38,6 +38,7 @@ from brook.stop_request import StopRequest, stop_event
 from brook.streams import SingleStream, Streams
 from handlers import application, certificate, listening
 from handlers.acceptor import Acceptor
+from handlers.base import problem_of
 from handlers.descriptors import Descriptors, allow_many
 from handlers.fetch import Fetcher
 from handlers.limits import Limits
@@ -234,7 +235,7 @@ def _result_sets(settings: Settings, source: Source, history: History) -> Result
     # A late import: the demo must run without bson.
     from brook.live.result_sets import ResultSets
 
-    return ResultSets(settings, source, history)
+    return ResultSets(settings, source, history, problem_of=problem_of)
 
 
 @click.group(

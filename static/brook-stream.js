@@ -278,7 +278,8 @@ export class EventStream {
       this.#isTokenRefused = true; // it may just have expired: the next connection asks for a fresh one
       return 0;
     }
-    if (this.#isFinal(problem)) {
+    // A problem that the stream has told came with the time to come back, whatever its status.
+    if (problem !== this.#farewell && this.#isFinal(problem)) {
       if (!this.#options.onRefused?.(problem)) this.#end(problem);
       return 0;
     }

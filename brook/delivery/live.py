@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from brook import sse
 from brook.delivery.statistics import LiveStatistics
 from brook.delivery.subscriber import Subscriber
 from brook.errors import ClientError
 from brook.event import Batch, DecodedEvent, Position, Reset
 from brook.subscription import Subscription
-
-# Reconnection time after a refusal that will not pass by itself.
-REFUSED_RETRY_MS = 60_000
-
-
-def refusal(error: ClientError) -> bytes:
-    """The farewell to a client whose result set cannot be served."""
-    data = json.dumps({"code": error.code, "detail": str(error)})
-    return sse.farewell("problem", data, REFUSED_RETRY_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +90,9 @@ class LiveMode(Protocol):
 
     def publish(self, batch: Batch, decoded: Sequence[DecodedEvent]) -> Iterator[Update | None]:
         """Apply a batch to each result set. Yields None after one whose clients are sent nothing."""
+
+    def refusal(self, error: ClientError) -> bytes:
+        """The farewell to a client whose result set cannot be served."""
 
     def commit(self, position: Position) -> bytes:
         """The frame that ends a batch for a bundle. It has the position as its id."""

@@ -16,7 +16,7 @@ from brook.delivery.bundles import BundleFrames, Gathering
 from brook.delivery.catch_up import CatchUp, Observer
 from brook.delivery.groups import Group, Groups
 from brook.delivery.history import History
-from brook.delivery.live import Callbacks, LiveMode, Reader, Update, refusal
+from brook.delivery.live import Callbacks, LiveMode, Reader, Update
 from brook.delivery.sender import Sender
 from brook.delivery.statistics import Statistics
 from brook.delivery.subscriber import CloseReason, Origin, State, Subscriber
@@ -356,8 +356,8 @@ class SubscriberList(Sender):
 
     def _cannot_serve(self, subscriber: Subscriber, error: Exception) -> None:
         """End a stream whose result set cannot be read."""
-        if isinstance(error, ClientError):
-            self._say_farewell(subscriber, CloseReason.REFUSED, refusal(error))
+        if isinstance(error, ClientError) and self._live is not None:
+            self._say_farewell(subscriber, CloseReason.REFUSED, self._live.refusal(error))
         else:
             self.cut(subscriber, CloseReason.REPLAY_FAILED)
 

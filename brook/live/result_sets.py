@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from brook import sse
 from brook.changes import resume_token
 from brook.changes.change import DecodedChange
 from brook.delivery.history import History
 from brook.delivery.live import Callbacks, Reader
 from brook.delivery.statistics import LiveStatistics
 from brook.delivery.subscriber import Subscriber
+from brook.errors import ClientError
 from brook.event import Batch, DecodedEvent, Position, ResetReason
 from brook.live import frames
 from brook.live.bundle_reader import BundleReader
@@ -41,6 +45,15 @@ class Update:
         return b"" if self.message is None else self.message.frame(tag)
 
 
+# Reconnection time after a refusal that will not pass by itself.
+REFUSED_RETRY_MS = 60_000
+
+
+def in_short(error: ClientError) -> Mapping[str, Any]:
+    """An error without its HTTP status, which only the handlers know."""
+    return {"code": error.code, "detail": str(error)}
+
+
 def call_later(delay: float, callback: Callable[[], None]) -> Timer:
     """Call back after `delay` seconds, by the clock of the event loop."""
     return asyncio.get_running_loop().call_later(delay, callback)
@@ -56,7 +69,9 @@ class ResultSets:
         history: History,
         clock: Callable[[], float] = time.monotonic,
         call_later: Callable[[float, Callable[[], None]], Timer] = call_later,
+        problem_of: Callable[[ClientError], Mapping[str, Any]] = in_short,
     ) -> None:
+        self._problem_of = problem_of
         self._call_later = call_later
         self._settings = settings
         self._history = history
@@ -173,6 +188,10 @@ class ResultSets:
             return batch.checkpoint
         last = resume_token.checkpoint(resume_token.cluster_time(batch.events[-1].key))
         return max(last, batch.checkpoint or last)
+
+    def refusal(self, error: ClientError) -> bytes:
+        """The farewell to a client whose result set cannot be served: a status would come too late."""
+        return sse.farewell("problem", json.dumps(self._problem_of(error)), REFUSED_RETRY_MS)
 
     def commit(self, position: Position) -> bytes:
         return frames.commit(position)

@@ -101,12 +101,13 @@ test("a goodbye says why, and its retry is kept to the letter", async (t) => {
 test("a problem in the stream is told, waited for, and is no gap", async (t) => {
   const server = await serve(t);
   const { stream, states, events, next, until } = follow(t, server);
-  for (const detail of ["filling the history", "too many"]) {
+  const refusals = [[503, "not-ready", "filling the history"], [413, "snapshot-too-large", "too many"]];
+  for (const [status, code, detail] of refusals) {
     const request = await server.stream();
-    const problem = JSON.stringify({ code: "not-ready", detail });
+    const problem = JSON.stringify({ status, code, detail });
     request.response.writeHead(200, { "Content-Type": "text/event-stream" });
     request.write(`retry: 10\nevent: problem\ndata: ${problem}\n\n`).end();
-    assert.deepEqual(await states.take(), ["connecting", "not-ready"]);
+    assert.deepEqual(await states.take(), ["connecting", code]);
     assert.equal(stream.why, detail);
   }
   (await server.stream()).open("t1.0").event("message", 1, "82A");

@@ -104,7 +104,7 @@ def test_every_code_is_described_with_its_status():
         assert STATUS[code] == status
     # A status of its own would stop an EventSource for good.
     unavailable = {kind.code for kind in errors.Unavailable.__subclasses__()}
-    assert set(in_a_stream) == unavailable | {"snapshot-too-large"}
+    assert set(in_a_stream) == unavailable | {"snapshot-too-large", "invalid-parameter"}
 
 
 def test_every_reason_is_described():

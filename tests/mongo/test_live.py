@@ -303,6 +303,9 @@ def test_set_that_is_too_large_is_refused(sandbox, creatures, start_server):
             event = await client.next()
             problem = json.loads(event.data)
             assert (event.event, problem["code"]) == ("problem", "snapshot-too-large")
+            # The body of an error, although the status of the answer is 200.
+            assert (client.status, problem["status"], problem["type"]) == (200, 413, "about:blank")
+            assert client.parser.retry == 60_000
             assert "--snapshot-max-documents" in problem["detail"]
 
     asyncio.run(scenario())
