@@ -77,6 +77,8 @@ class Subscription:
     @property
     def core(self) -> Subscription:
         """The subscription without the options of its connection. Equal cores share a result set."""
+        if not self.tag and not self.progress and self.checkpoints:
+            return self
         return replace(self, tag="", progress=False, checkpoints=True)
 
     @property

@@ -58,6 +58,8 @@ class Rendering:
 class Renderer:
     """Renders documents and `_id`s for one subscription."""
 
+    __slots__ = ("_fields", "_write")
+
     def __init__(self, subscription: Subscription) -> None:
         self._fields = subscription.fields
         self._write: Any = documents.to_ejson if subscription.types is Types.EJSON else documents.to_json

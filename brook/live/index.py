@@ -13,6 +13,11 @@ from brook.subscription import Subscription
 Sets = dict[Any, None]
 """Result sets, in the order in which they were added."""
 
+Holders = dict[Hashable, Any]
+"""The sets of a key: one set, or `Sets` of several. Most keys have one set only, and a dict for each of them
+would be most of the memory of a query.
+"""
+
 
 class Indexed(Protocol):
     """A result set, as the index sees it. Hashable by identity."""
@@ -32,15 +37,21 @@ class Index:
     def __init__(self) -> None:
         self._all: Sets = {}
         self._scanned: dict[str, Sets] = {}
-        self._by_value: dict[tuple[str, str], dict[Hashable, Sets]] = {}
-        self._by_id: dict[tuple[str, bytes], Sets] = {}
+        self._by_value: dict[tuple[str, str], Holders] = {}
+        self._by_id: dict[str, Holders] = {}
         self._reading: dict[str, Sets] = {}
 
     def add(self, indexed: Indexed) -> None:
         """Add a set that holds nothing yet."""
         self._all[indexed] = None
-        for sets in self._entries(indexed):
-            sets[indexed] = None
+        equality = indexed.subscription.index
+        if equality is None:
+            self._scanned.setdefault(indexed.namespace, {})[indexed] = None
+            return
+        path, values = equality
+        by_value = self._by_value.setdefault((indexed.namespace, path), {})
+        for value in values:
+            _add(by_value, value, indexed)
 
     def remove(self, indexed: Indexed, keys: Iterable[bytes]) -> None:
         """Remove a set, and the keys that it holds. Leaves no empty dict: clients choose the values."""
@@ -48,27 +59,26 @@ class Index:
             self.release(indexed, key)
         self.end_reading(indexed)
         del self._all[indexed]
-        for sets in self._entries(indexed):
-            del sets[indexed]
         equality = indexed.subscription.index
         if equality is None:
+            del self._scanned[indexed.namespace][indexed]
             prune(self._scanned, [indexed.namespace])
-        else:
-            path = indexed.namespace, equality[0]
-            prune(self._by_value[path], equality[1])
-            prune(self._by_value, [path])
+            return
+        path = indexed.namespace, equality[0]
+        for value in equality[1]:
+            _remove(self._by_value[path], value, indexed)
+        prune(self._by_value, [path])
 
     def hold(self, indexed: Indexed, key: bytes) -> None:
         """Note that a set holds a document. Needed only for sets with an equality."""
         if indexed.subscription.index is not None:
-            self._by_id.setdefault((indexed.namespace, key), {})[indexed] = None
+            _add(self._by_id.setdefault(indexed.namespace, {}), key, indexed)
 
     def release(self, indexed: Indexed, key: bytes) -> None:
         """Note that a set no longer holds a document."""
-        holders = self._by_id.get((indexed.namespace, key))
-        if holders is not None:
-            holders.pop(indexed, None)
-            prune(self._by_id, [(indexed.namespace, key)])
+        if indexed.namespace in self._by_id:
+            _remove(self._by_id[indexed.namespace], key, indexed)
+            prune(self._by_id, [indexed.namespace])
 
     def begin_reading(self, indexed: Indexed) -> None:
         """Find a set for every event of its collection: its documents are not known yet."""
@@ -94,15 +104,28 @@ class Index:
         for (of, path), by_value in self._by_value.items():
             if of == namespace:
                 for value in event.keys(path):
-                    found.update(by_value.get(value, {}))
-        found.update(self._by_id.get((namespace, key), {}))
+                    found.update(_held(by_value, value))
+        found.update(_held(self._by_id.get(namespace, {}), key))
         return found
 
-    def _entries(self, indexed: Indexed) -> list[Sets]:
-        """The entries that hold a set, by its equality or by its collection."""
-        equality = indexed.subscription.index
-        if equality is None:
-            return [self._scanned.setdefault(indexed.namespace, {})]
-        path, values = equality
-        by_value = self._by_value.setdefault((indexed.namespace, path), {})
-        return [by_value.setdefault(value, {}) for value in values]
+
+def _add(holders: Holders, key: Hashable, indexed: Indexed) -> None:
+    holder = holders.setdefault(key, indexed)
+    if isinstance(holder, dict):
+        holder[indexed] = None
+    elif holder is not indexed:
+        holders[key] = {holder: None, indexed: None}
+
+
+def _remove(holders: Holders, key: Hashable, indexed: Indexed) -> None:
+    """Do nothing if it is not there."""
+    holder = holders.get(key)
+    if isinstance(holder, dict):
+        holder.pop(indexed, None)
+    if holder is indexed or holder == {}:
+        del holders[key]
+
+
+def _held(holders: Holders, key: Hashable) -> Sets:
+    holder = holders.get(key, {})
+    return holder if isinstance(holder, dict) else {holder: None}

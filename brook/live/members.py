@@ -81,6 +81,8 @@ class Collected(Protocol):
 class Members:
     """The documents that match, without their content: by key, the digest of the text that was shown."""
 
+    __slots__ = ("_digests", "_renderer", "_selects")
+
     def __init__(self, subscription: Subscription, renderer: Renderer) -> None:
         self._selects = subscription.selects
         self._renderer = renderer

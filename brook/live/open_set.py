@@ -59,6 +59,11 @@ class Surroundings:
 class OpenSet:
     """A result set with the clients that are not live yet. It reads its own snapshots."""
 
+    __slots__ = (
+        "_ahead", "_around", "_readers", "_snapshot", "_snapshot_at", "_task", "_waiting",
+        "flush_timer", "idle_since", "present", "result_set",
+    )  # fmt: skip
+
     def __init__(self, result_set: ResultSet, surroundings: Surroundings) -> None:
         self.result_set = result_set
         self.present = surroundings.present
@@ -173,6 +178,9 @@ class OpenSet:
                 each for each in self._readers if each in self._waiting or each.snapshot is snapshot
             ]:
                 reader.failed(error)
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None  # an ended task would stay for as long as the set
 
     async def _read_with_retries(self, snapshot: Snapshot) -> None:
         logged = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -60,6 +59,11 @@ class ResultSet:
     The content is unknown at first, is then read once, and then follows each batch.
     """
 
+    __slots__ = (
+        "_index", "_pending", "_pending_bytes", "_pending_keys", "_record", "_record_bytes", "_record_start",
+        "content", "flushed", "namespace", "number", "reading", "reason", "renderer", "subscription",
+    )  # fmt: skip
+
     def __init__(self, subscription: Subscription, index: Index) -> None:
         self.subscription = subscription
         self.namespace = next(iter(subscription.namespaces or ()))
@@ -77,9 +81,9 @@ class ResultSet:
         self._index = index
         self._pending: list[Arrived] = []
         self._pending_bytes = 0
-        self._pending_keys: set[Key] = set()
+        self._pending_keys: dict[Key, None] = {}
         """The documents of the changes that wait for the set's pace. The set may hold them afterwards."""
-        self._record: deque[Recorded] = deque()
+        self._record: list[Recorded] = []
         self._record_bytes = 0
         self._record_start: Position | None = None
 
@@ -200,7 +204,7 @@ class ResultSet:
             for event in arrived.events:
                 if isinstance(event, DecodedChange):
                     key = key_of(event.document_id)
-                    self._pending_keys.add(key)
+                    self._pending_keys[key] = None
                     self.hold(key)
 
     def _drop_pending(self) -> None:
@@ -297,7 +301,7 @@ class ResultSet:
         self._record.append(Recorded(self.number, arrived.first, arrived.position, message))
         self._record_bytes += len(message or ())
         while self._record_bytes > RECORD_BYTES or len(self._record) > RECORD_BATCHES:
-            forgotten = self._record.popleft()
+            forgotten = self._record.pop(0)
             self._record_bytes -= len(forgotten.message or ())
             self._record_start = forgotten.position
 
