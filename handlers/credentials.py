@@ -67,10 +67,18 @@ class CredentialReader:
         origin = request.headers.get("Origin")
         if origin is not None:
             # The scheme is not compared: behind a proxy, this server does not know its own.
-            if self._cors.names(origin) or urlsplit(origin).netloc == request.host:
+            if self._cors.names(origin) or _host(origin) == request.host:
                 return
         elif request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
             return
         raise Forbidden(
             "pages of this origin may not use the cookie; the operator can allow the origin: --cors-origin"
         )
+
+
+def _host(origin: str) -> str:
+    """The host and port of an origin; empty for a malformed one."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from brook.admission import Admission
-from brook.errors import BadRequest
+from brook.errors import BadRequest, Forbidden
 from handlers.base import RetryableHandler
 from handlers.cors import Cors
 from handlers.credentials import CredentialReader
@@ -41,7 +41,10 @@ class SandboxHandler(RetryableHandler):
 
     async def post(self, stream: str) -> None:
         """Answer with 201 and the position of the write, for `brook.reached`."""
-        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+        if self.request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+            raise Forbidden("only this server's own page inserts documents, and programs that are not pages")
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
             raise BadRequest("POST /sandbox takes a document with Content-Type: application/json")
         admitted = self._admission.at_once(self._credentials.read(self.request))
         # A live query is always of one collection.

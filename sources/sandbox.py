@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import itertools
+import json
 import os
 import random
 import secrets
@@ -246,8 +247,14 @@ class Insertion:
         database, _, collection = namespace.partition(".")
         try:
             document = json_util.loads(text, json_options=json_util.RELAXED_JSON_OPTIONS)
-        except (ValueError, TypeError, RecursionError, BSONError) as error:
-            raise BadRequest(f"the document is not JSON: {_reason(error)}") from None
+        except json.JSONDecodeError as error:
+            raise BadRequest(f"the document is not JSON: {error}") from None
+        except Exception:
+            # Each type of extended JSON raises errors of its own.
+            raise BadRequest(
+                "the document has a value that is not extended JSON; a date is written as"
+                ' {"$date": "2026-11-22T06:00:00Z"}'
+            ) from None
         if not isinstance(document, dict):
             raise BadRequest('a document is an object, such as {"type": "newt"}')
         try:

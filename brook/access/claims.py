@@ -109,7 +109,10 @@ def _literal(value: Any, reference: str) -> str | int | float | bool:
         if not 1 <= len(value) <= MAX_TEXT:
             raise Forbidden(f"{reference} is a string of {len(value)} characters, not of 1 to {MAX_TEXT:,}")
         return value
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    # MongoDB has no larger integers.
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
     raise Forbidden(f"{reference} is a value of type {json_type(value)}, which a rule does not take here")
 

@@ -16,6 +16,9 @@ from brook.errors import SettingsError, TokenExpired, TokenInvalid
 # A valid token is not longer: it must fit into a header.
 MAX_CHARACTERS: Final = 8192
 
+# The end of the year 9999. A time in milliseconds, a common mistake, would be valid for 50,000 years.
+MAX_TIME: Final = 253_402_300_799
+
 _REMEDIES: Final[Mapping[type[jwt.PyJWTError], str]] = {
     jwt.ImmatureSignatureError: "it is not valid yet; compare the clocks of its issuer and of this server",
     jwt.InvalidAudienceError: "it is for another audience",
@@ -46,12 +49,17 @@ class Tokens:
             claims = self._jwt.decode(
                 token, key, self._algorithms, self._options, audience=self._audience, issuer=self._issuer
             )
+            expires = float(claims["exp"])
         except jwt.ExpiredSignatureError:
             raise TokenExpired("the token has expired: get a new one") from None
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # PyJWT's own message may quote the token.
             raise TokenInvalid(f"the token is not accepted: {_reason(error)}") from None
-        return Identity(claims, float(claims["exp"]))
+        if expires > MAX_TIME:
+            raise TokenInvalid(
+                "the token is not accepted: its exp is after the year 9999; it must be in seconds since 1970"
+            )
+        return Identity(claims, expires)
 
 
 def mint(access: AccessSettings, claims: Mapping[str, Any], seconds: float) -> str:

@@ -39,7 +39,8 @@ def position(id: str) -> Position:
     for form in (_EVENT, _CHECKPOINT):
         if match := form.fullmatch(id):
             time = int(match[1]), int(match[2])
-            if max(time) <= _UINT32:
+            # MongoDB's log cannot be read from after the last of all times.
+            if max(time) <= _UINT32 and time < (_UINT32, _UINT32):
                 return _event_position(id, time) if form is _EVENT else checkpoint(time)
     raise InvalidId(
         "an event id is t<seconds>.<increment>-<16 digits>, a checkpoint t<seconds>.<increment>; "

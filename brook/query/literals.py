@@ -147,6 +147,11 @@ def _date(content: Any) -> Key:
     if type(content) is int and content in LONG:
         return DATE, content
     when = datetime.datetime.fromisoformat(_matching(_DATE, content))
+    try:
+        when.astimezone(datetime.UTC)
+    except OverflowError:
+        # The offset leads beyond the years 1 to 9999.
+        raise ValueError from None
     return KEY_MAKERS[datetime.datetime](when)
 
 

@@ -78,6 +78,9 @@ def test_token_of_a_secret_is_accepted_and_says_when_it_ends():
         (jwt.encode({"sub": "u7"}, SECRET), "no claim exp"),
         (made(nbf=int(time.time() + 100)), "not valid yet"),
         (jwt.encode({"exp": "soon"}, SECRET), "not a JSON Web Token"),
+        (jwt.encode({"exp": 10**400}, SECRET), "not a JSON Web Token"),
+        (jwt.encode({"exp": float("inf")}, SECRET), "not a JSON Web Token"),
+        (jwt.encode({"exp": 1_800_000_000_000}, SECRET), "must be in seconds"),
     ],
 )
 def test_bad_token_is_refused_with_a_reason_and_is_not_quoted(token, reason):

@@ -466,6 +466,8 @@ REFUSED = [
     ('{"a":{"$date":"yesterday"}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":"2026-11-22T06:10:00"}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":"2026-02-30T06:10:00Z"}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":"0001-01-01T00:00:00+23:59"}}', "not a valid $date at filter.a"),
+    ('{"a":{"$date":"9999-12-31T23:59:59-23:59"}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":{}}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":{"$numberInt":"1"}}}', "not a valid $date at filter.a"),
     ('{"a":{"$date":{"$numberLong":"1","x":1}}}', "not a valid $date at filter.a"),

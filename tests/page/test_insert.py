@@ -91,8 +91,11 @@ async def test_position_of_the_write_is_the_place_to_listen_from(server):
         (b"\xff", "is not UTF-8"),
         ('{"a": 99999999999999999999}', "cannot be stored"),
         ('{"_id": [1]}', "MongoDB refuses the document"),
-        ('{"_id": {"$date": "soon"}}', "the document is not JSON"),
-        ("[" * 20_000, "the document is not JSON"),
+        ('{"_id": {"$date": "soon"}}', "not extended JSON"),
+        ('{"_id": {"$date": "0001-01-01T00:00:00+23:59"}}', "not extended JSON"),
+        ('{"a": {"$numberDecimal": "x"}}', "not extended JSON"),
+        ('{"a": {"$regularExpression": 1}}', "not extended JSON"),
+        ("[" * 20_000, "not extended JSON"),
     ],
 )
 def test_what_is_no_document_is_refused_with_the_reason(server, body, why):
@@ -105,6 +108,13 @@ def test_page_of_another_site_cannot_insert(server):
     status, problem = post(server, "/sandbox/creatures", '{"n": 1}', kind="text/plain")
     assert status == 400
     assert "Content-Type: application/json" in problem["detail"]
+    request = urllib.request.Request(
+        server.url + "/sandbox/creatures",
+        b'{"n": 1}',
+        {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"},
+    )
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=20)
     # A browser asks before it sends JSON to another origin, and gets no leave.
     request = urllib.request.Request(
         server.url + "/sandbox/creatures", method="OPTIONS", headers={"Origin": "http://else.where"}
