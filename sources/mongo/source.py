@@ -196,7 +196,8 @@ class MongoSource(Source):
     ) -> AsyncGenerator[Sequence[bytes]]:
         read = snapshot.Read(namespace, query, resume_token.cluster_time(at.key), sort, limit)
         if not self._deployment.snapshots:
-            raise SnapshotUnavailable("live mode needs MongoDB 5.0 or later")
+            # Not SnapshotUnavailable, with which the client would wait and come back for ever.
+            raise InvalidParameter("live queries need MongoDB 5.0 or later, and this one is older")
         async with contextlib.aclosing(snapshot.documents(self._connections, read)) as parts:
             async for part in parts:
                 yield part

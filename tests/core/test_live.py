@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brook.changes.resume_token import event_key, position
+from brook.errors import InvalidParameter
 from brook.event import Position, Reset, ResetReason
 from brook.live import open_set, window
 from brook.parameters import CollectionStreams, subscription
@@ -380,6 +381,30 @@ async def scenario(steps: list[tuple[tuple[str, Any], bool]]) -> None:
             await world.settle()
             world.check()
     await world.end()
+
+
+class RefusingSource(PondSource):
+    async def snapshot(self, *_: Any, **__: Any) -> AsyncGenerator[Sequence[bytes]]:
+        raise InvalidParameter("too old")
+        yield ()
+
+
+def test_query_that_is_refused_is_told_so_once_and_ended():
+    async def scenario() -> None:
+        pond = Pond()
+        harness = Harness(RefusingSource(pond))
+        harness.publish(checkpoint=pond.now, restarted=True)
+        page = Page(harness, "newts")
+        await settle()
+        (event,) = page.client.heard()
+        assert (event.event, json.loads(event.data)) == (
+            "problem",
+            {"code": "invalid-parameter", "detail": "too old"},
+        )
+        assert page.client.connection.closed
+        await harness.result_sets.close()
+
+    asyncio.run(scenario())
 
 
 def test_equal_queries_are_read_once_and_different_ones_apart():

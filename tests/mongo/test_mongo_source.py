@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing, closing
+from dataclasses import replace
 
 import pymongo
 import pytest
@@ -14,7 +15,9 @@ from pymongo import WriteConcern
 
 from brook.changes import resume_token
 from brook.changes.change import Change
+from brook.errors import InvalidParameter
 from brook.event import Batch, Event, Reset
+from brook.live.listing import EVERYTHING
 from brook.settings import Settings
 from brook.subscription import Subscription
 from sources.mongo import MongoSource
@@ -386,6 +389,23 @@ def test_backlog_is_drained_in_large_batches_once_and_in_order(sandbox, database
     assert max(len(batch.events) for batch in full) <= 1000
     with capsys.disabled():
         print(f"\nintake: {CHANGES / seconds:,.0f} changes/s in {len(full)} batches")
+
+
+def test_live_query_of_a_mongodb_before_5_0_is_refused_at_once(sandbox, database):
+    """It cannot read at a time: to try again would be of no use."""
+
+    async def scenario() -> None:
+        source = MongoSource(sandbox.uri, Settings(database=database.name))
+        await source.open()
+        source._deployment = replace(source._deployment, snapshots=False)
+        try:
+            reading = source.snapshot(f"{database.name}.creatures", EVERYTHING, await source.now())
+            with pytest.raises(InvalidParameter, match=r"need MongoDB 5\.0"):
+                await anext(reading)
+        finally:
+            await source.close()
+
+    asyncio.run(scenario())
 
 
 def transaction(database, count: int, pad: int) -> int:
