@@ -276,6 +276,8 @@ def main(
         if configuration is None:
             raise click.UsageError("--check-config takes --config FILE", context)
         click.echo(f"the configuration is valid: {configuration}")
+        for warning in configuration.warnings:
+            click.echo(f"warning: {warning}")
         return
     mode = options.mode(context, {"demo": demo, "mongo": mongo is not None, "sandbox": sandbox})
     if mode == "mongo" and context.get_parameter_source("database") is ParameterSource.DEFAULT:
@@ -309,8 +311,8 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
             uri = _start_sandbox(stack, stop) if mode == "sandbox" else mongo if mode == "mongo" else None
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
-        if configuration is not None and configuration.access is not None:
-            log.info("access rules: %(rules)s", {"rules": configuration})
+        if configuration is not None:
+            _tell(configuration)
         siblings_of = siblings(settings.processes, stack)
         code = workers.run(
             settings.processes,
@@ -321,6 +323,14 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
             stop,
         )
     _exit(code)
+
+
+def _tell(configuration: Configuration) -> None:
+    """Log the access rules, and what is odd about them."""
+    if configuration.access is not None:
+        log.info("access rules: %(rules)s", {"rules": configuration})
+    for warning in configuration.warnings:
+        log.warning("%(warning)s", {"warning": warning})
 
 
 def _leaves_collection_open(context: click.Context, uri: str) -> bool:

@@ -36,6 +36,8 @@ class Configuration:
     """Values by the name of the setting, and `mongo`, the URI."""
     access: AccessSettings | None = None
     streams: Sequence[StreamRules] = ()
+    warnings: Sequence[str] = ()
+    """Faults that are no reason to refuse the file, each with its line."""
 
     def __str__(self) -> str:
         count = len(self.settings)
@@ -104,7 +106,7 @@ class Configuration:
         streams = stream_tables.read(root.table("streams"), access=access is not None)
         if access is not None and not streams and not access.signed_streams:
             root.refuse("access", "needs a [streams.NAME]: without one, no client could read anything")
-        return cls(settings, access, streams)
+        return cls(settings, access, streams, tuple(root.file.warnings))
 
 
 def _setting(root: Table, key: str, default: Any) -> Any:

@@ -12,8 +12,8 @@ from brook.settings import Settings
 # Number of names in one message. More would fill the screen.
 MAX_NAMES = 10
 
-# In a URI, these databases say where the user is defined. They hold no documents to stream.
-_OF_MONGODB_ITSELF = ("admin", "config", "local")
+# These databases hold no documents to stream. In a URI, they say where the user is defined.
+OF_MONGODB_ITSELF = ("admin", "config", "local")
 
 
 class Namespaces:
@@ -90,7 +90,7 @@ def named_database(uri: str) -> str:
     # The driver also accepts a collection after a dot.
     name = unquote_plus(behind_host).partition(".")[0]
     # The name may be the rest of a password that contains a slash.
-    is_none = name in _OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
+    is_none = name in OF_MONGODB_ITSELF or bool(set(name) & set('/\\@:" $\0'))
     return "" if is_none else name
 
 

@@ -73,7 +73,14 @@ class Table:
     def refuse(self, key: str, fault: str) -> NoReturn:
         """Raise SettingsError that names the file, the line and the key."""
         place = (*self.place, *key.split(".")) if key else self.place
-        raise SettingsError(f"{self.file.path}:{self.file.line(place)}: {'.'.join(place)} {fault}")
+        raise SettingsError(f"{self._named(place)} {fault}")
+
+    def warn(self, fault: str) -> None:
+        """Note a fault of the table that is no reason to refuse the file."""
+        self.file.warnings.append(f"{self._named(self.place)} {fault}")
+
+    def _named(self, place: tuple[str, ...]) -> str:
+        return f"{self.file.path}:{self.file.line(place)}: {'.'.join(place)}"
 
     def _get(self, key: str, default: Any, kind: type) -> Any:
         value = self.values.get(key, default)
@@ -88,6 +95,8 @@ class TomlFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.warnings: list[str] = []
+        """Faults that are no reason to refuse the file."""
         try:
             data = path.read_bytes()
             if len(data) > MAX_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,9 @@ _KEYS: Final = (
 
 # RFC 7518, 3.2: a key must not be shorter than the hash, or it can be guessed.
 MIN_KEY_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+# RFC 6265, 4.1.1, and RFC 2616, 2.2: the name of a cookie is a token.
+_COOKIE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,21 @@ class AccessSettings:
             jwks_url=jwks_url,
             issuer=table.text("issuer"),
             audience=tuple(table.texts("audience") or ()),
-            cookie=table.text("cookie"),
+            cookie=_cookie(table),
             query_token=table.flag("query_token"),
             signed_streams=table.flag("signed_streams"),
             authorize_url=authorize_url,
         )
+
+
+def _cookie(table: Table) -> str:
+    name = table.text("cookie")
+    if not _COOKIE.fullmatch(name):
+        table.refuse(
+            "cookie",
+            f'takes the name of a cookie, which has no spaces and none of ()<>@,;:\\"/[]?={{}}, got {name!r}',
+        )
+    return name
 
 
 def _algorithms(table: Table, *, secret: bool, tokens: bool) -> tuple[str, ...]:

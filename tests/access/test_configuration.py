@@ -88,6 +88,19 @@ def written(tmp_path: Path) -> Any:
         (STREAM + "require = { a = 1 }", 3, "needs an [access] table"),
         (ACCESS + STREAM + "filter = { a = 'x $claims.sub' }", 6, "stands alone"),
         (ACCESS + STREAM + "filter = { '$where' = '$claims.sub' }", 6, "is not a valid filter"),
+        (ACCESS + STREAM + "filter = { a = '$claim.sub' }", 6, "streams.mine.filter has '$claim.sub'"),
+        (ACCESS + STREAM + "filter = { a = '$claim.sub' }", 6, "did you mean $claims.sub?"),
+        (ACCESS + STREAM + "filter = { a = '$Claims.org.id' }", 6, "did you mean $claims.org.id?"),
+        (ACCESS + STREAM + "filter = { a = { '$in' = ['x', '$sub'] } }", 6, "did you mean $claims.sub?"),
+        (ACCESS + STREAM + "filter = { a = { '$ne' = '$org.id' } }", 6, "did you mean $claims.org.id?"),
+        (ACCESS + STREAM + "filter = { a = '${claims.sub}' }", 6, "did you mean $claims.sub?"),
+        (ACCESS + STREAM + "require = { role = [] }", 6, "streams.mine.require.role takes a value that"),
+        (ACCESS + STREAM + "require = { role = '' }", 6, "not an empty string or list"),
+        (ACCESS + STREAM + "require = { role = ['x', ''] }", 6, "not an empty string or list"),
+        (ACCESS + "cookie = 'a b'\n" + STREAM, 4, "access.cookie takes the name of a cookie"),
+        ('[streams.mine]\nnamespace = "local.oplog"', 2, "streams.mine.namespace is in local"),
+        ('[streams.mine]\nnamespace = "config.x"', 2, "a database of MongoDB itself"),
+        ('[streams.mine]\nnamespace = "admin.x"', 2, "a database of MongoDB itself"),
         (ACCESS + STREAM + "require = { a = {} }", 6, "streams.mine.require.a takes a string"),
         (ACCESS + STREAM + "public = true\nrequire = { a = 1 }", 6, "excludes require and $claims"),
         (ACCESS + STREAM + 'fields = ["$a"]', 6, "streams.mine.fields"),
@@ -204,6 +217,36 @@ def test_check_config_says_what_is_there_and_starts_nothing(written):
     assert code == 2
     assert f"{path}:1: prot is unknown" in output
     assert run("--check-config")[0] == 2
+
+
+ALLOW = "[[streams.mine.allow]]\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "warnings"),
+    [
+        ([ALLOW, ALLOW], ["8: streams.mine.allow[1] is never used: allow[0]"]),
+        ([ALLOW + "filter = { a = '$claims.sub' }\n", ALLOW], ["9: streams.mine.allow[1] is never used"]),
+        ([ALLOW + "require = { role = 'x' }\n", ALLOW], []),
+        # Clients without a token come past the first one.
+        ([ALLOW, ALLOW + "public = true\n"], []),
+        ([ALLOW, ALLOW + "public = true\n", ALLOW + "public = true"], ["10: streams.mine.allow[2]"]),
+        ([ALLOW + "public = true\n", ALLOW], ["9: streams.mine.allow[1] is never used: allow[0]"]),
+    ],
+)
+def test_rule_that_no_client_ever_gets_is_warned_of(written, rules, warnings):
+    path = written("port = 1\n" + ACCESS + STREAM + "".join(rules))
+    found = Configuration.read(path).warnings
+    assert [
+        str(warning).startswith(f"{path}:{said}") for warning, said in zip(found, warnings, strict=True)
+    ] == [True] * len(warnings)
+    code, output = run("--config", str(path), "--check-config")
+    assert (code, output.count("\nwarning: ")) == (0, len(warnings))
+
+
+def test_text_with_a_dollar_that_is_no_reference_stays_a_literal(written):
+    text = STREAM + "filter = { price = '$5', unit = '$' }"
+    assert Configuration.read(written(text)).streams[0].rules[0].filter["price"] == "$5"
 
 
 DOCS = (Path(server.__file__).parent / "docs" / "configuration.md").read_text(encoding="utf-8")
