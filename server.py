@@ -28,7 +28,7 @@ from brook.delivery.subscriber import CloseReason
 from brook.delivery.subscribers import SubscriberList
 from brook.delivery.tally import Tally
 from brook.errors import BrookError, OperatorError, SettingsError
-from brook.exposure import exposure
+from brook.exposure import exposure, unnamed_host
 from brook.feed import Feed
 from brook.namespaces import named_database
 from brook.readiness import Readiness
@@ -312,7 +312,7 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
         except OperatorError as error:
             raise SystemExit(f"babbling-brook: {error}") from None
         if configuration is not None:
-            _tell(configuration)
+            _tell(configuration, settings)
         siblings_of = siblings(settings.processes, stack)
         code = workers.run(
             settings.processes,
@@ -325,11 +325,14 @@ def _start(settings: Settings, mode: str, mongo: str | None, configuration: Conf
     _exit(code)
 
 
-def _tell(configuration: Configuration) -> None:
+def _tell(configuration: Configuration, settings: Settings) -> None:
     """Log the access rules, and what is odd about them."""
+    warnings = list(configuration.warnings)
     if configuration.access is not None:
         log.info("access rules: %(rules)s", {"rules": configuration})
-    for warning in configuration.warnings:
+        if (unnamed := unnamed_host(settings)) is not None:
+            warnings.append(unnamed)
+    for warning in warnings:
         log.warning("%(warning)s", {"warning": warning})
 
 

@@ -1,4 +1,4 @@
-"""The readers that a server without access rules has, and what they can read: for a warning at the start."""
+"""Warnings at the start: what everybody can read without access rules, and the names that rules refuse."""
 
 from __future__ import annotations
 
@@ -26,6 +26,30 @@ def exposure(settings: Settings) -> dict[str, str] | None:
     if not remedies:
         return None
     return {"readers": " and ".join(readers), "readable": _readable(settings), "remedy": "; ".join(remedies)}
+
+
+def unnamed_host(settings: Settings) -> str | None:
+    """Return a warning for a server with access rules: it listens to the network, and knows no public name.
+
+    None if it is named, or on this machine only.
+    """
+    if settings.allowed_host or is_loopback(settings.host):
+        return None
+    names = ["localhost", "addresses"]
+    if not _is_address(settings.host):
+        names.append(settings.host)
+    return (
+        f"with access rules, the server answers only to {' and '.join(names)}, and with 421 foreign-host to "
+        "any other name: give the name that clients use with --allowed-host"
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -118,7 +118,7 @@ class Settings:
     allowed_host: tuple[str, ...] = _setting(
         (),
         "Name under which clients reach the server, as in their Host header; repeatable; * for any. Without "
-        "it, a server on localhost answers to no other name.",
+        "it, a server on localhost or with access rules answers to no other name.",
     )
 
     max_connections: int = _setting(

@@ -298,6 +298,29 @@ def test_foreign_host_is_refused(server):
     assert (status, problem["code"]) == (421, "foreign-host")
 
 
+UNUSED = """
+[[streams.twice.allow]]
+
+[[streams.twice.allow]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "warnings"), [((), 421, 2), (("--allowed-host", "brook.example"), 200, 1)]
+)
+def test_server_on_the_network_warns_that_it_refuses_its_public_name(
+    start_guarded, orders, mint, arguments, status, warnings
+):
+    text = CONFIGURATION + '[streams.twice]\nnamespace = "guarded.orders"\n' + UNUSED
+    server = start_guarded(text, "--host", "0.0.0.0", *arguments)
+    assert get(server, "/streams", Host="brook.example", **bearer(mint(sub="u7")))[0] == status
+    assert server.stop() == 0
+    warned = [line for line in server.log if " WARNING " in line]
+    assert len(warned) == warnings, warned
+    assert "allow[1] is never used" in warned[0]
+    assert all("421 foreign-host" in line and "--allowed-host" in line for line in warned[1:])
+
+
 def test_log_has_no_token_and_no_key(server):
     log = "\n".join(server.log)
     assert "access rules" in log

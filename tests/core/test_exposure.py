@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from brook.exposure import exposure, is_loopback
+from brook.exposure import exposure, is_loopback, unnamed_host
 from brook.settings import Settings
 
 PAGES = "every web page"
@@ -47,6 +47,26 @@ def test_warning_names_readers_what_they_read_and_the_remedies(options, readers,
 @pytest.mark.parametrize("origins", [("",), ("https://app.example.org",)])
 def test_server_that_only_programs_of_this_machine_can_read_needs_no_warning(origins):
     assert exposure(Settings(cors_origin=origins)) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("0.0.0.0", "localhost and addresses,"),
+        ("brook.invalid", "localhost and addresses and brook.invalid,"),
+    ],
+)
+def test_guarded_server_on_the_network_without_a_name_is_told_the_option(host, names):
+    warning = unnamed_host(Settings(host=host))
+    assert f"answers only to {names}" in warning
+    assert "--allowed-host" in warning
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"host": "127.0.0.1"}, {"host": "0.0.0.0", "allowed_host": ("brook.example.org",)}]
+)
+def test_guarded_server_that_has_a_name_or_is_on_loopback_needs_no_option(options):
+    assert unnamed_host(Settings(**options)) is None
 
 
 def warnings_of(server) -> list[str]:

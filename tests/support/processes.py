@@ -42,8 +42,9 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start, or start again on the same port, and wait until each of its processes listens."""
-        command = [*self._prefix, sys.executable, str(ROOT / "server.py"), *self.arguments]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [*self._prefix, sys.executable, str(ROOT / "server.py"), "--host", "127.0.0.1"]
+        # A later --host, of the arguments, overrides the one before.
+        command += [*self.arguments, "--port", str(self.port)]
         self._lines = queue.Queue()
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._env
