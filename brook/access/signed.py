@@ -13,7 +13,6 @@ from brook.subscription import Mode
 MAX_STREAMS: Final = 32
 
 _KEYS: Final = {"namespace", "filter", "fields"}
-_EQUALITIES: Final = {"$eq", "$in", "$all"}
 
 
 def signed_streams(claims: Claims, followed: Namespaces) -> dict[str, StreamRules]:
@@ -44,16 +43,17 @@ def _stream(name: str, one: Any, followed: Namespaces) -> StreamRules:
     return StreamRules(name, namespace, [Rule({}, filter, fields, None, frozenset(Mode))])
 
 
-def _is_unfilled(value: Any, name: str = "") -> bool:
-    """True if a filter has a null, or asks for an empty text.
+def _is_unfilled(value: Any) -> bool:
+    """True if a filter has a null or an empty text, under any operator.
 
-    The backend lacked the value, and the filter would match the documents that lack it, too.
+    The backend lacked the value. An equality would match the documents that lack it, too, and `$ne`, `$nin`
+    or `$gt` nearly all documents.
     """
     if isinstance(value, dict):
-        return any(_is_unfilled(each, key) for key, each in value.items())
+        return any(map(_is_unfilled, value.values()))
     if isinstance(value, list):
-        return any(_is_unfilled(each, name) for each in value)
-    return value is None or (value == "" and (name in _EQUALITIES or not name.startswith("$")))
+        return any(map(_is_unfilled, value))
+    return value is None or value == ""
 
 
 def _are_names(fields: Any) -> bool:

@@ -257,11 +257,23 @@ def test_configured_stream_goes_before_one_of_the_same_name():
     assert streams(claims, rule(), signed=True).subscription("mine", {}).namespaces == {"shop.orders"}
 
 
-def test_signed_filter_may_ask_for_a_field_that_is_missing_or_not_empty():
-    claims = signed_claims(filter={"gone": {"$exists": False}, "note": {"$ne": ""}, "n": 0, "done": False})
+def test_signed_filter_may_ask_for_a_field_that_is_missing_zero_or_false():
+    claims = signed_claims(filter={"gone": {"$exists": False}, "n": 0, "done": False})
     wanted = streams(claims, rule(), signed=True).subscription("inbox", {})
-    assert wanted.selects({"note": "x", "n": 0, "done": False})
-    assert not wanted.selects({"note": "", "n": 0, "done": False})
+    assert wanted.selects({"n": 0, "done": False})
+    assert not wanted.selects({"gone": 1, "n": 0, "done": False})
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+@pytest.mark.parametrize(
+    "operator", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$all", "$not", "$elemMatch"]
+)
+def test_signed_filter_without_a_value_opens_nothing_under_any_operator(operator, empty):
+    operands: Any = {"$in": [empty], "$nin": ["x", empty], "$all": [empty], "$not": {"$eq": empty}}
+    operand = operands.get(operator, {"$ne": empty} if operator == "$elemMatch" else empty)
+    claims = signed_claims(filter={"$nor": [{"owner": {operator: operand}}]})
+    with pytest.raises(Forbidden, match="null or an empty text"):
+        streams(claims, rule(), signed=True).subscription("inbox", {})
 
 
 @pytest.mark.parametrize(
