@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,13 +114,14 @@ def _algorithms(table: Table, *, secret: bool, tokens: bool) -> tuple[str, ...]:
 
 def _key(table: Table, name: str, algorithms: tuple[str, ...]) -> bytes:
     path = Path(table.file.path).parent / name
+    needed = max(MIN_KEY_BYTES.get(name, 0) for name in algorithms)
+    remedy = f"make one with: openssl rand -hex {needed} > {shlex.quote(str(path))}"
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        table.refuse("key_file", f"cannot be read: {error.strerror}: {path}")
-    needed = max(MIN_KEY_BYTES.get(name, 0) for name in algorithms)
+        makes = f"; {remedy}" if needed and isinstance(error, FileNotFoundError) else ""
+        table.refuse("key_file", f"cannot be read: {error.strerror}: {path}{makes}")
     if len(key) < needed:
-        remedy = f"make one with: openssl rand -hex {needed}"
         table.refuse("key_file", f"has {len(key)} bytes, fewer than {needed}; {remedy}")
     try:
         prepared(key, algorithms)

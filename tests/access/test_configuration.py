@@ -63,6 +63,7 @@ def written(tmp_path: Path) -> Any:
         ("[access]\nalgorithms=['HS256', 'RS256']\nkey_file = 'jwt.key'\n" + STREAM, 2, "mixes secrets"),
         ("[access]\nalgorithms=['HS256']\njwks_url = 'https://x'\n" + STREAM, 2, "a secret is not published"),
         ("[access]\nalgorithms=['HS256']\nkey_file = 'no.key'\n" + STREAM, 3, "No such file or directory"),
+        ("[access]\nalgorithms=['HS384']\nkey_file = 'no.key'\n" + STREAM, 3, "openssl rand -hex 48 > /"),
         (
             "[access]\nalgorithms=['HS256']\nkey_file = 'short.key'\n" + STREAM,
             3,

@@ -124,6 +124,10 @@ FOREIGN = {
     "--quiet",
     "--package-lock-only",
     "--require-hashes",
+    "--retry",
+    "--retry-connrefused",
+    "--retry-delay",
+    "--silent",
     "--universal",
     # Of the conformance suite.
     "--keep-alive-seconds",
