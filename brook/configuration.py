@@ -16,7 +16,7 @@ from brook.errors import SettingsError
 from brook.namespaces import Namespaces, named_database
 from brook.query import Filter
 from brook.settings import Settings, flag
-from brook.toml_file import Table, TomlFile
+from brook.toml_file import Table, TomlFile, in_toml
 
 # Keys that choose the mode of the server. They are not settings.
 _MODES = ("mongo",)
@@ -117,8 +117,8 @@ def _setting(root: Table, key: str, default: Any) -> Any:
     else:
         kind = int | float if isinstance(default, float) else type(default)
         if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
-            wanted = "a string" if isinstance(default, str) else "a number"
-            root.refuse(key, f"takes {wanted}, got {value!r}"[:200])
+            wanted = {str: "a string", int: "a whole number"}.get(type(default), "a number")
+            root.refuse(key, f"takes {wanted}, got {in_toml(value)}"[:200])
     return str(root.file.path.parent / value) if key in _PATHS and value else value
 
 

@@ -75,6 +75,14 @@ class Forbidden(ClientError):
     code = "forbidden"
 
 
+class MissingClaim(Forbidden):
+    """A rule needs a claim that the client does not have."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"{reference} is missing")
+        self.reference = reference
+
+
 class NotFound(ClientError):
     """No resource has this path."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -22,7 +24,14 @@ _KINDS = {
 _HEADING = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r'\s*((?:[A-Za-z0-9_-]+|"[^"]*")(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"))*)\s*=')
 
+# Where the parser stopped, at the end of its message.
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+
 MAX_BYTES = 1024 * 1024
+
+# Number of names in one message. More would fill the screen.
+MAX_NAMES = 12
 
 
 class Table:
@@ -40,7 +49,7 @@ class Table:
         """Raise SettingsError for an unknown key: a misspelt one must not be ignored silently."""
         for key in self.values:
             if key not in known:
-                self.refuse(key, f"is unknown; there are: {', '.join(sorted(known))}")
+                self.refuse(key, f"is unknown{_suggestion(key, known)}")
 
     def text(self, key: str, default: str = "") -> str:
         value: str = self._get(key, default, str)
@@ -86,7 +95,7 @@ class Table:
         value = self.values.get(key, default)
         # In Python, True and False are integers.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.refuse(key, f"takes {_KINDS[kind]}, got {value!r}"[:200])
+            self.refuse(key, f"takes {_KINDS[kind]}, got {in_toml(value)}"[:200])
         return value
 
 
@@ -101,22 +110,39 @@ class TomlFile:
             data = path.read_bytes()
             if len(data) > MAX_BYTES:
                 raise SettingsError(f"{path}: more than {MAX_BYTES:,} bytes")
-            self._text = data.decode()
+            # Some editors put a byte order mark in front.
+            self._text = data.decode("utf-8-sig")
             self.root = Table(tomllib.loads(self._text), self)
         except OSError as error:
             raise SettingsError(f"the configuration cannot be read: {error}") from None
         except UnicodeDecodeError:
             raise SettingsError(f"{path}: is not UTF-8") from None
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{path}: is not TOML: {error}") from None
+            raise SettingsError(self._malformed(str(error))) from None
 
     def line(self, place: tuple[str, ...]) -> int:
-        """The line of a key, or of the nearest table around it that has a line of its own."""
+        """The line of a key, or of the nearest table around it that has a line of its own.
+
+        A table without a heading begins at its first key or table.
+        """
         lines = self._lines()
         for end in range(len(place), 0, -1):
-            if place[:end] in lines:
-                return lines[place[:end]]
+            inside = [line for name, line in lines.items() if name[:end] == place[:end]]
+            if inside:
+                return lines.get(place[:end], min(inside))
         return 1
+
+    def _malformed(self, fault: str) -> str:
+        """The parser's message, with the line in front."""
+        found = _PLACE.search(fault)
+        line = found[1] if found and found[1] else str(len(self._text.splitlines()) or 1)
+        if twice := _TWICE.match(fault):
+            name = tuple(re.findall(r"'([^']*)'", twice[1]))
+            first = self._lines().get(name)
+            before = f": the first [{'.'.join(name)}] is on line {first}" if first else ""
+            return f"{self.path}:{line}: {'.'.join(name)} is there twice{before}"
+        column = f", at column {found[2]}" if found and found[2] else ""
+        return f"{self.path}:{line}: is not TOML: {_PLACE.sub('', fault)}{column}"
 
     def _lines(self) -> dict[tuple[str, ...], int]:
         found: dict[tuple[str, ...], int] = {}
@@ -132,6 +158,25 @@ class TomlFile:
             elif key := _KEY.match(text):
                 found.setdefault((*table, *_names(key[1])), number)
         return found
+
+
+def in_toml(value: Any) -> str:
+    """A value as it is written in the file."""
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_toml, value))}]"
+    # A date is none of JSON's values.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+
+
+def _suggestion(key: str, known: Collection[str]) -> str:
+    if close := difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1):
+        return f"; did you mean {close[0]}?"
+    if len(known) > MAX_NAMES:
+        return "; --help lists the settings, and there are mongo, [access] and [streams.NAME]"
+    return f"; there are: {', '.join(sorted(known))}"
 
 
 def _names(dotted: str) -> tuple[str, ...]:

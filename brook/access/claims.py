@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from brook.errors import Forbidden
+from brook.errors import Forbidden, MissingClaim
 
 Claims = Mapping[str, Any]
 """The facts about a client, from a token or from the application."""
@@ -104,7 +104,7 @@ def _literals(reference: str, claims: Claims) -> list[Any]:
 
 def _literal(value: Any, reference: str) -> str | int | float | bool:
     if value is None:
-        raise Forbidden(f"{reference} is missing")
+        raise MissingClaim(reference)
     if isinstance(value, str):
         if not 1 <= len(value) <= MAX_TEXT:
             raise Forbidden(f"{reference} is a string of {len(value)} characters, not of 1 to {MAX_TEXT:,}")

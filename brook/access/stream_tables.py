@@ -159,6 +159,6 @@ def _check_names(table: Table, key: str) -> None:
         if names:
             selection(names)
     except ClientError as error:
-        table.refuse(key, str(error).removeprefix("fields: "))
+        table.refuse(key, str(error).removeprefix("fields").lstrip(": "))
     if key == "client_filter" and any(name.startswith("-") for name in names or ()):
         table.refuse(key, "takes the names of allowed fields; it cannot exclude any")

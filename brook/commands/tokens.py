@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from brook.errors import BrookError
+from brook.errors import BrookError, MissingClaim
 
 if TYPE_CHECKING:  # the demo must run without bson
     from brook.access.settings import AccessSettings
@@ -61,6 +61,8 @@ def token(
             if stream not in opened:
                 granted.grant(stream)
         click.echo(tokens.mint(access, content, _seconds(ttl)))
+    except MissingClaim as error:
+        _fail(f"{error}; add {_option(error.reference)}")
     except BrookError as error:
         _fail(str(error))
 
@@ -122,10 +124,20 @@ def _granted(configuration: Configuration, claims: Mapping[str, Any]) -> Granted
     return Policy(configuration.streams, Namespaces.of(settings), signed=signed).of(claims)
 
 
+def _option(reference: str) -> str:
+    """The option that gives the claim of a reference such as `$claims.sub`."""
+    first, *inner = reference.removeprefix("$claims.").split(".")
+    if first == "sub" and not inner:
+        return "--sub SUBJECT"
+    return f"--claim {first}={'JSON' if inner else 'VALUE'}"
+
+
 def _claim(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.BadParameter(f"takes NAME=VALUE, got {text!r}", param_hint="--claim")
+    if name == "exp":
+        raise click.BadParameter("exp comes from --ttl", param_hint="--claim")
     try:
         return name, json.loads(value)
     except ValueError:

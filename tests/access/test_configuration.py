@@ -43,9 +43,19 @@ def written(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("prot = 1", 1, "prot is unknown"),
-        ("\nport = 'x'", 2, "port takes a number, got 'x'"),
-        ("port = true", 1, "port takes a number"),
+        ("\nport = 'x'", 2, 'port takes a whole number, got "x"'),
+        ("port = true", 1, "port takes a whole number, got true"),
+        ("port = 3.5", 1, "port takes a whole number, got 3.5"),
+        ("heartbeat_seconds = [true, {a = 1}, {}]", 1, "takes a number, got [true, { a = 1 }, {}]"),
+        ("prot = 1", 1, "prot is unknown; did you mean port?"),
+        ("cors-origin = 'x'", 1, "did you mean cors_origin?"),
+        ("xyzzy = 1", 1, "--help lists the settings"),
+        (ACCESS + "\n\n[stream.my-orders]\nnamespace = 'a.b'", 6, "stream is unknown; did you mean streams?"),
+        (STREAM + "\n" + STREAM, 4, "streams.mine is there twice: the first [streams.mine] is on line 1"),
+        ("port = 1\n\nhost == 'a'", 3, "is not TOML: Invalid value, at column 7"),
+        ("port = 1\nhost = ", 2, "is not TOML: Invalid value"),
+        (STREAM + "fields = ['a', '-b']", 3, "streams.mine.fields either includes"),
+        (STREAM + "fields = ['a', 'a.b']", 3, "streams.mine.fields 'a' and a field inside"),
         ("host = 1", 1, "host takes a string"),
         ("port = 99999", 1, "port takes a number from 0 to 65535"),
         ("# a\n\nheartbeat_seconds = 0", 3, "heartbeat_seconds takes a number from 0.1"),
@@ -143,6 +153,12 @@ def test_file_that_cannot_be_read_says_why(tmp_path, content, said):
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=said):
         Configuration.read(path)
+
+
+def test_byte_order_mark_is_not_part_of_the_first_key(tmp_path):
+    path = tmp_path / "brook.toml"
+    path.write_bytes(b"\xef\xbb\xbfport = 1111")
+    assert Configuration.read(path).settings == {"port": 1111}
 
 
 def parsed(path: Path, *arguments: str) -> dict[str, Any]:
@@ -297,7 +313,12 @@ def test_token_is_made_and_checked(written):
     ("arguments", "code", "said"),
     [
         (["token", "--stream", "mine", "--sub", "u7"], 1, "your claims do not open the stream mine"),
-        (["token", "--stream", "mine", "--claim", "role=clerk"], 1, "$claims.sub is missing"),
+        (
+            ["token", "--stream", "mine", "--claim", "role=clerk"],
+            1,
+            "$claims.sub is missing; add --sub SUBJECT",
+        ),
+        (["token", "--claim", "role=clerk", "--claim", "exp=5"], 2, "exp comes from --ttl"),
         (["token", "--stream", "other"], 1, "there is no stream 'other'"),
         (["token", "--ttl", "10 years"], 2, "takes a time such as"),
         (["token", "--claim", "role"], 2, "takes NAME=VALUE"),
