@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
 
+import bson
 import pymongo
 import pytest
 from pymongo import WriteConcern
@@ -17,7 +18,6 @@ from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.errors import InvalidParameter
 from brook.event import Batch, Event, Reset
-from brook.live.listing import EVERYTHING
 from brook.settings import Settings
 from brook.subscription import Subscription
 from sources.mongo import MongoSource
@@ -399,7 +399,7 @@ def test_live_query_of_a_mongodb_before_5_0_is_refused_at_once(sandbox, database
         await source.open()
         source._deployment = replace(source._deployment, snapshots=False)
         try:
-            reading = source.snapshot(f"{database.name}.creatures", EVERYTHING, await source.now())
+            reading = source.snapshot(f"{database.name}.creatures", bson.encode({}), await source.now())
             with pytest.raises(InvalidParameter, match=r"need MongoDB 5\.0"):
                 await anext(reading)
         finally:
