@@ -21,6 +21,8 @@ class ClientError(BrookError):
     code = "bad-request"
     at = ""
     """The faulty part of the request's body; empty if the fault is not in one part."""
+    of = ""
+    """The tag of the faulty subscription in a bundle that is open; empty if the fault is not in one."""
 
 
 class BadRequest(ClientError):

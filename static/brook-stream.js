@@ -123,6 +123,7 @@ export class EventStream {
   #isTokenRefused = false;
   #isAway = false;
   #farewell = null;
+  #tags = {};
   #isOpen = false;
   #heard = 0;
   #attempt = new AbortController();
@@ -186,6 +187,7 @@ export class EventStream {
     const { token, fetch = globalThis.fetch, credentials } = this.#options;
     this.#heard = Date.now();
     this.#farewell = null;
+    this.#tags = {};
     this.#isOpen = false;
     const bearer = await unlessAborted(signal, typeof token === "function" ? asked(token) : token);
     this.#options.onConnect?.();
@@ -217,6 +219,7 @@ export class EventStream {
   #receive({ type, data, id }) {
     if (type === "problem" || type === "bye") this.#turnedAway(type, parsed(data));
     else if (!this.#farewell && !this.#isOpen) this.#opened();
+    if (type === "opened") this.#tags = parsed(data);
     if (type === "feed") this.#enter(parsed(data).state === "interrupted" ? "interrupted" : "live");
     if (data !== undefined) this.#deliver({ type, data, id });
     if (id !== undefined) this.#move(id);
@@ -232,11 +235,13 @@ export class EventStream {
   }
 
   /** The server ends the connection. The same block has set the time after which to come back. */
-  #turnedAway(type, { code, detail, reason, status }) {
+  #turnedAway(type, { code, detail, reason, status, of }) {
+    const [name] = Object.entries(this.#tags).find(([, tag]) => tag === of) ?? [];
+    const facts = { status, at: name && `subscriptions.${name}`, isTold: Boolean(code) };
     this.#farewell =
       type === "bye"
         ? new Problem(reason, `the server closed the connection: ${reason}`)
-        : new Problem(code ?? type, detail ?? "the server cannot stream now", { status });
+        : new Problem(code ?? type, detail ?? "the server cannot stream now", facts);
     this.#enter(this.#away(), this.#farewell);
   }
 
@@ -278,13 +283,18 @@ export class EventStream {
       this.#isTokenRefused = true; // it may just have expired: the next connection asks for a fresh one
       return 0;
     }
-    // A problem that the stream has told came with the time to come back, whatever its status.
-    if (problem !== this.#farewell && this.#isFinal(problem)) {
-      if (!this.#options.onRefused?.(problem)) this.#end(problem);
-      return 0;
+    // A problem that the stream has told came with the time to come back, whatever its status. But the other queries
+    // of a bundle need not wait for the one that is refused.
+    const isTold = problem === this.#farewell;
+    if ((!isTold || problem.at) && this.#isFinal(problem)) {
+      if (this.#options.onRefused?.(problem)) return 0;
+      if (!isTold) {
+        this.#end(problem);
+        return 0;
+      }
     }
     this.#enter(this.#away(), problem);
-    if (problem === this.#farewell) return Math.max(this.#retry, 1);
+    if (isTold) return Math.max(this.#retry, 1);
     const longest = Math.min(LONGEST_WAIT_MS, this.#retry * 2 ** this.#failures++);
     return Math.max(1, problem.retryAfter ?? 0, Math.random() * longest);
   }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from brook.changes import resume_token
 from brook.delivery.history import History
 from brook.delivery.live import Step
 from brook.delivery.subscriber import Subscriber
+from brook.errors import ClientError
 from brook.event import Position, Reset
 from brook.live import frames
 from brook.live.reader import SetReader
@@ -52,7 +55,9 @@ class BundleReader:
         if since is not None:
             subscriber.resume(since)
         self._readers = {
-            part: make_reader(part, None if part.tag in fresh else since, self._wake, failed)
+            part: make_reader(
+                part, None if part.tag in fresh else since, self._wake, partial(_fail, failed, part.tag)
+            )
             for part in bundle.parts
             if part.is_live
         }
@@ -121,3 +126,12 @@ class BundleReader:
         end = known[0].end
         self._subscriber.advance(Position(end, end, exact=False), sum(chunk.events for chunk in known))
         return Step(b"".join(chunk.data for chunk in known))
+
+
+def _fail(failed: Callable[[Exception], None], tag: str, error: Exception) -> None:
+    """Name the subscription that is refused: the client can come back with the others."""
+    if isinstance(error, ClientError):
+        # Other clients wait for the same read, and have other tags or none.
+        error = copy.copy(error)
+        error.of = tag
+    failed(error)

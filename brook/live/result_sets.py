@@ -191,7 +191,8 @@ class ResultSets:
 
     def refusal(self, error: ClientError) -> bytes:
         """The farewell to a client whose result set cannot be served: a status would come too late."""
-        return sse.farewell("problem", json.dumps(self._problem_of(error)), REFUSED_RETRY_MS)
+        of = {"of": error.of} if error.of else {}
+        return sse.farewell("problem", json.dumps({**of, **self._problem_of(error)}), REFUSED_RETRY_MS)
 
     def commit(self, position: Position) -> bytes:
         return frames.commit(position)

@@ -203,6 +203,23 @@ test("one refused subscription ends alone", async (t) => {
   assert.deepEqual([bad.state, bad.error.code, bad.error.at, good.error], ["ended", "invalid-filter", at, null]);
 });
 
+test("one subscription that is refused in the stream ends alone, at once", async (t) => {
+  const { server, brook } = await brookFor(t);
+  const good = brook.live("creatures");
+  const bad = brook.live("creatures", { filter: { type: "newt" } });
+  good.subscribe(() => {});
+  bad.subscribe(() => {});
+  const stream = await server.stream();
+  stream.opened();
+  const of = stream.tags.q1;
+  stream.event("problem", { of, status: 413, code: "snapshot-too-large", detail: "too many" }).end();
+  const again = await server.stream();
+  assert.deepEqual(Object.keys(again.body.subscriptions), ["q0"]);
+  again.opened();
+  await until(brook, () => brook.state === "live");
+  assert.deepEqual([bad.state, bad.error.code, good.error], ["ended", "snapshot-too-large", null]);
+});
+
 test("a refusal of the whole bundle ends every query", async (t) => {
   const { server, brook } = await brookFor(t);
   const queries = [brook.live("a"), brook.changes("b")];

@@ -307,6 +307,16 @@ def test_set_that_is_too_large_is_refused(sandbox, creatures, start_server):
             assert (client.status, problem["status"], problem["type"]) == (200, 413, "about:blank")
             assert client.parser.retry == 60_000
             assert "--snapshot-max-documents" in problem["detail"]
+        # In a bundle, it names the one: the client can come back with the others.
+        parts = {"all": {"mode": "live"}, "one": {"mode": "live", "filter": {"_id": 1}}}
+        for part in parts.values():
+            part["stream"] = "creatures"
+        body = json.dumps({"subscriptions": parts}).encode()
+        with closing(await RawClient(server.port, body=body).connect()) as client:
+            tags = json.loads((await client.next()).data)
+            while (event := await client.next()).event != "problem":
+                pass
+            assert json.loads(event.data)["of"] == tags["all"]
 
     asyncio.run(scenario())
 
