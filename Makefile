@@ -9,6 +9,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL_LOCK := -m pip install --quiet --require-hashes --only-binary :all: --requirement
 # The project itself, built with the setuptools of the lock.
 INSTALL_PROJECT := -m pip install --quiet --no-deps --no-build-isolation --editable .
+# setuptools warns in a box of asterisks of every editable installation, which looks like a failed start.
+WITHOUT_BOX := PYTHONWARNINGS='ignore:Editable installation'
 
 # The rooms that use the packages of which setup.py names a lowest version.
 LOWEST_TESTS := tests/core tests/http tests/access tests/mongo tests/faults --ignore-glob='*/test_leaks.py' --ignore-glob='*/test_nginx.py'
@@ -47,7 +49,7 @@ test-lowest:  ## Run the server's tests with the lowest versions that setup.py a
 	python3 -m venv --clear .venv-lowest
 	.venv-lowest/bin/python $(INSTALL_LOCK) locks/dev.txt
 	.venv-lowest/bin/python -m pip install --quiet --only-binary :all: $$(.venv-lowest/bin/python -m locks.lowest)
-	.venv-lowest/bin/python $(INSTALL_PROJECT)
+	$(WITHOUT_BOX) .venv-lowest/bin/python $(INSTALL_PROJECT)
 	.venv-lowest/bin/python -m pip check
 	cd tests && npm ci --silent
 	.venv-lowest/bin/python -m locks.installed
@@ -107,13 +109,13 @@ $(VENV)/bin/python:
 
 $(VENV)/.sandbox: setup.py locks/run.txt $(VENV)/bin/python
 	$(PYTHON) $(INSTALL_LOCK) locks/run.txt
-	$(PYTHON) $(INSTALL_PROJECT)
+	$(WITHOUT_BOX) $(PYTHON) $(INSTALL_PROJECT)
 	@$(PYTHON) -m pip check
 	@touch $@
 
 $(VENV)/.dev: setup.py locks/dev.txt tests/package.json tests/package-lock.json $(VENV)/bin/python
 	$(PYTHON) $(INSTALL_LOCK) locks/dev.txt
-	$(PYTHON) $(INSTALL_PROJECT)
+	$(WITHOUT_BOX) $(PYTHON) $(INSTALL_PROJECT)
 	@$(PYTHON) -m pip check
 	cd tests && npm ci --silent
 	@touch $@ $(VENV)/.sandbox
