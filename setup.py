@@ -60,7 +60,7 @@ setup(
         "prometheus-client>=0.21",
         "pyjwt>=2.10",
         "pymongo>=4.16,<5",
-        "tornado>=6.5",
+        "tornado>=6.5.2",
     ],
     extras_require={
         "sandbox": SANDBOX,

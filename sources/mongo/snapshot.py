@@ -9,7 +9,7 @@ from typing import Any
 
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from brook.changes.resume_token import ClusterTime
 from brook.errors import InvalidParameter, SnapshotTooLarge, SnapshotUnavailable
@@ -26,6 +26,9 @@ _OUT_OF_MEMORY = 292
 
 # Errors of a query, not of the server or the connection.
 _REFUSALS = frozenset({_BAD_VALUE, _OUT_OF_MEMORY})
+
+# The driver lends a connection unchecked if it was used within a second: so many of them may be lost already.
+_LENT_UNCHECKED = 2
 
 # This server's filters and orders compare strings by their bytes, whatever the collection's collation.
 _SIMPLE = {"locale": "simple"}
@@ -105,6 +108,10 @@ async def _begin(
             if errors.code(error) in _REFUSALS:
                 raise
             connections.clear()
+    for _ in range(_LENT_UNCHECKED):
+        connection = await connections.open()
+        with contextlib.suppress(AutoReconnect):
+            return connection, await _cursor(connections, connection, database, command)
     connection = await connections.open()
     return connection, await _cursor(connections, connection, database, command)
 

@@ -148,7 +148,7 @@ def test_client_that_takes_nothing_loses_its_place_to_the_next(server, creatures
 @pytest.mark.mongod
 def test_mongodb_that_is_away_is_a_503_that_says_when_to_come_back(start_server):
     with Sandbox() as mongodb:
-        server = start_server("--mongo", mongodb.uri, "--database", "away")
+        server = start_server("--mongo", f"{mongodb.uri}&serverSelectionTimeoutMS=3000", "--database", "away")
         assert get(server)["docs"] == []
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(server.url + "/documents", timeout=60)
