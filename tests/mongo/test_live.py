@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 import pymongo
 import pytest
-from bson import Timestamp
+from bson import Decimal128, Int64, Timestamp, json_util
 from pymongo import WriteConcern
 
 from brook.changes import resume_token
@@ -123,6 +124,30 @@ def test_snapshot_then_every_change_that_concerns_the_query(server, creatures):
             await copy.next()
             assert copy.last == {"changes": [{"op": "remove", "why": "delete", "id": 3}]}
             assert copy.ids() == ["1", 2]
+
+    asyncio.run(scenario())
+
+
+def test_types_survive_as_extended_json(server, creatures):
+    document = {
+        "_id": Int64(2**60),
+        "price": Decimal128("19.90"),
+        "born": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    }
+
+    def held(copy: Follower) -> list[Any]:
+        options = json_util.JSONOptions(tz_aware=True)
+        return [json_util.loads(json.dumps(one), json_options=options) for one in copy.held.values()]
+
+    async def scenario() -> None:
+        creatures.insert_one(document)
+        await caught_up(server, creatures)
+        async with live(server, more="&types=ejson") as copy:
+            await copy.until_live()
+            assert held(copy) == [document]
+            creatures.update_one({"_id": document["_id"]}, {"$set": {"price": Decimal128("20.00")}})
+            await copy.next()
+            assert held(copy) == [{**document, "price": Decimal128("20.00")}]
 
     asyncio.run(scenario())
 
