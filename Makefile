@@ -29,8 +29,8 @@ demo: $(VENV)/.sandbox  ## Set up and play the scripted demo: http://localhost:3
 test: $(VENV)/.dev system  ## Run every test, on a real MongoDB and a real browser
 	$(PYTHON) -m pytest
 
-test-fast: $(VENV)/.dev  ## Run the tests that need neither MongoDB nor a browser: under a minute
-	$(PYTHON) -m pytest -q -m "not mongod and not browser" tests/core tests/http
+test-fast: $(VENV)/.dev  ## Run the tests that start no MongoDB, browser or server: under a minute
+	$(PYTHON) -m pytest -q -m "not mongod and not browser and not process" tests/core tests/http
 
 test-long: $(VENV)/.dev  ## Run the tests that take minutes: millions of changes
 	$(PYTHON) -m pytest -m long

@@ -15,13 +15,15 @@ from tests.support.processes import ServerProcess
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a MongoDB or a browser, so that `make test-fast` can leave them out."""
+    """Mark the tests that start a MongoDB, a browser or a server: `make test-fast` leaves them out."""
     for item in items:
         names = getattr(item, "fixturenames", ())
         if "sandbox" in names or "nodes" in names:
             item.add_marker(pytest.mark.mongod)
         if "chromium" in names or "firefox" in names:
             item.add_marker(pytest.mark.browser)
+        if "start_server" in names:
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(scope="session", autouse=True)
