@@ -71,6 +71,8 @@ class Replayer:
         self._reading: list[set[Subscriber]] = []
         self._workers: set[asyncio.Task[Any] | None] = set()
         self._probing = False
+        self._lost = ""
+        """The newest position that was found lost, while the beginning of the log is looked for."""
         self._last_band = -1
 
     @property
@@ -186,6 +188,7 @@ class Replayer:
                         # The first batch proves that the log holds `start`.
                         begun = True
                         self._probing = False
+                        self._lost = ""
                         self._engage()
                     subscribers.update(self._joining(batch))
                     await self._deliver(subscribers, batch)
@@ -283,9 +286,10 @@ class Replayer:
         # older half, which waits. Every position after a position in the future is in the future too.
         hopeless = self._replaying(subscribers)
         if lost:
-            oldest = min(map(_key, hopeless), default="")
+            # Another worker may have found a newer one meanwhile, while these were being read.
+            self._lost = max(self._lost, min(map(_key, hopeless), default=""))
             everyone = [*hopeless, *self._replaying(self._waiting)]
-            hopeless = [subscriber for subscriber in everyone if _key(subscriber) <= oldest]
+            hopeless = [subscriber for subscriber in everyone if _key(subscriber) <= self._lost]
         for subscriber in hopeless:
             subscribers.discard(subscriber)
             self._waiting.pop(subscriber, None)
