@@ -1,4 +1,4 @@
-"""What each server's clients survive: `python -m bench.survival`.
+"""Cuts, restarts and a stopped reader, and what they cost clients: `python -m bench.survival`.
 
 A client is cut off, 200 documents are written, and it comes back with its last id, as an EventSource does:
 to the same server, to a second instance, and to the server after it was killed and started again. Then

@@ -1,4 +1,4 @@
-"""The bound of a request's body. A larger one is refused in words that reach the client.
+"""The bound of a request's body. A larger one is refused with an answer that reaches the client.
 
 Tornado answers such a body with an empty 400 and closes the socket while the client still sends. The kernel
 then resets the connection, and many clients never see the answer. Here the answer is sent at once, and the
@@ -33,7 +33,7 @@ DISCARDED_MAX_BYTES = 8 * 2**20
 class Refuses(Protocol):
     """Answers a request whose body is too large."""
 
-    def refuse_body(self, request: HTTPServerRequest, most: int) -> HTTPMessageDelegate:
+    def refuse_body(self, request: HTTPServerRequest, max_bytes: int) -> HTTPMessageDelegate:
         """Return the delegate that answers when it is finished."""
 
 

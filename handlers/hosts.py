@@ -66,11 +66,12 @@ class HostApplication(tornado.web.Application):
             return self.get_handler_delegate(request, UriTooLongHandler, kwargs)
         return super().find_handler(request, **kwargs)
 
-    def refuse_body(self, request: HTTPServerRequest, most: int) -> Any:
+    def refuse_body(self, request: HTTPServerRequest, max_bytes: int) -> Any:
         """The handler of the refusal of a body that has more than so many bytes."""
         if not self._hosts.has(request.host_name):
             return self.find_handler(request)
-        return self.get_handler_delegate(request, BodyTooLargeHandler, {"cors": self._cors, "most": most})
+        kwargs = {"cors": self._cors, "max_bytes": max_bytes}
+        return self.get_handler_delegate(request, BodyTooLargeHandler, kwargs)
 
 
 class ForeignHostHandler(ProblemHandler):
@@ -106,15 +107,15 @@ class UriTooLongHandler(ProblemHandler):
 class BodyTooLargeHandler(ProblemHandler):
     """Refuses a request with a large body."""
 
-    def initialize(self, cors: Cors, most: int) -> None:  # type: ignore[override]
+    def initialize(self, cors: Cors, max_bytes: int) -> None:  # type: ignore[override]
         super().initialize(cors)
-        self._most = most
+        self._max_bytes = max_bytes
 
     def prepare(self) -> None:
         """Raise BodyTooLarge for every method."""
         super().prepare()
         raise BodyTooLarge(
-            f"the body has more than {self._most:,} bytes: spread the subscriptions over several connections"
+            f"the body has more than {self._max_bytes:,} bytes; a bundle can be sent as several smaller ones"
         )
 
 

@@ -133,7 +133,7 @@ def in_small_replies(monkeypatch: pytest.MonkeyPatch, chance: random.Random) -> 
 
 @pytest.mark.mongod
 def test_no_event_follows_a_checkpoint_of_its_time(monkeypatch):
-    """Whatever is written meanwhile, and although cursors are lost and the primary steps down."""
+    """Under random writes, while cursors are lost and the primary steps down."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)

@@ -19,6 +19,7 @@ from brook.event import Batch
 from brook.settings import Settings
 from sources.mongo import MongoSource
 from sources.sandbox import Sandbox
+from tests.support.random_writes import threads
 from tests.support.raw_client import RawClient
 
 
@@ -108,15 +109,8 @@ def writing(database, seed: int) -> Iterator[None]:
                 except pymongo.errors.OperationFailure:
                     pass  # a write conflict, or an upsert that came second
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with threads(write, 4, stopped):
         yield
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_documents_of_a_batch_equal_a_find_at_its_time_under_writers(sandbox, database):

@@ -1,4 +1,4 @@
-"""What older drivers cannot read."""
+"""Marks of tests that need a newer driver."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,14 +90,21 @@ def writing(
                     pass  # a write conflict, an upsert that came second, an election, a drop
                 stopped.wait(pause_seconds)
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-    for thread in threads:
+    with threads(write, 3, stopped):
+        yield
+
+
+@contextmanager
+def threads(work: Callable[[int], None], count: int, stopped: threading.Event) -> Iterator[None]:
+    """Run the work in threads, which get their numbers, until the context is left."""
+    running = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in running:
         thread.start()
     try:
         yield
     finally:
         stopped.set()
-        for thread in threads:
+        for thread in running:
             thread.join()
 
 
