@@ -54,9 +54,10 @@ class Feed:
                     self._subscribers.skip(arrived)
                     self._count(arrived)
                     continue
-                await self._publish(await self._source.complete(arrived))
-                # A source with a backlog would otherwise keep accepts and keep-alives waiting.
-                await asyncio.sleep(0)
+                async for batch in self._source.complete(arrived):
+                    await self._publish(batch)
+                    # A source with a backlog would otherwise keep accepts and keep-alives waiting.
+                    await asyncio.sleep(0)
         finally:
             self.running = False
         raise BrookError("the source has ended; its events() must never end")

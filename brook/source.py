@@ -41,12 +41,12 @@ class Source(abc.ABC):
     def events(self) -> AsyncIterator[Batch]:
         """The events from now on, in order, for ever. Raises if the source has failed for good."""
 
-    async def complete(self, batch: Batch) -> Batch:
-        """Return an incomplete batch of `events` with the documents of its updates.
+    async def complete(self, batch: Batch) -> AsyncIterator[Batch]:
+        """An incomplete batch of `events` with the documents of its updates, in parts if they are large.
 
         Call it only if a client may want them, and before the next batch is taken.
         """
-        return batch
+        yield batch
 
     async def collections(self, database: str) -> Sequence[str]:
         """The names of a database's collections. Raises NotReady if they cannot be read now."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import sys
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,10 @@ log = logging.getLogger(__name__)
 # Bounds of one `find`: a command has at most 16 MB, and an `_id` may have a megabyte.
 MAX_IDS = 1000
 MAX_ID_BYTES = 8 * 1024 * 1024
+
+# Bound on the documents of one lookup, counted once for each update: all updates of a batch are in memory
+# together. A transaction alone may have more.
+MAX_BYTES = 16 * 1024 * 1024
 
 _GONE = b"\x0afullDocument\0"
 _PRESENT = b"\x03fullDocument\0"
@@ -43,6 +49,19 @@ class IncompleteUpdate:
         return cls(index, (ns["db"], ns["coll"]), change["documentKey"]["_id"])
 
 
+@dataclass(slots=True)
+class _Wanted:
+    """A document to look up."""
+
+    id: Any
+    updates: int = 0
+    """Number of updates that it completes."""
+
+
+class TooLarge(Exception):
+    """The documents have more than MAX_BYTES. The next lookup has to be one of fewer updates."""
+
+
 class Lookup:
     """Completes updates with one `find` per collection, at one cluster time for all.
 
@@ -54,6 +73,15 @@ class Lookup:
         self._snapshots = snapshots
         self.inexact = 0
         """Number of reads that were not at their cluster time."""
+        self._mean_bytes = 0.0
+        """Size of the documents of the last lookup, for each of its updates."""
+
+    @property
+    def fitting(self) -> int:
+        """Number of updates whose documents have half of MAX_BYTES, if they are like the last ones: those of
+        the next lookup may be larger.
+        """
+        return max(1, int(MAX_BYTES / 2 / self._mean_bytes)) if self._mean_bytes else sys.maxsize
 
     async def complete(
         self,
@@ -61,13 +89,32 @@ class Lookup:
         events: Sequence[LogEvent],
         updates: Sequence[IncompleteUpdate],
         time: ClusterTime,
+        *,
+        bounded: bool,
     ) -> tuple[LogEvent, ...]:
-        """Return the events, each update with its document, or null if it is deleted. Raises PyMongoError."""
+        """Return the events, each update with its document, or null if it is deleted.
+
+        Raises PyMongoError. If `bounded`, raises TooLarge, after which `fitting` is less than these updates.
+        """
         keys = [_key(update.id) for update in updates]
-        wanted: dict[tuple[str, str], dict[bytes, Any]] = {}
+        wanted: dict[tuple[str, str], dict[bytes, _Wanted]] = {}
         for update, key in zip(updates, keys, strict=True):
-            wanted.setdefault(update.namespace, {})[key] = update.id
-        found = {ns: await self._find(connection, ns, ids, time) for ns, ids in wanted.items()}
+            wanted.setdefault(update.namespace, {}).setdefault(key, _Wanted(update.id)).updates += 1
+        found: dict[tuple[str, str], dict[bytes, bytes]] = {}
+        size = count = 0
+        for namespace, ids in wanted.items():
+            documents = found[namespace] = {}
+            async with contextlib.aclosing(self._find(connection, namespace, ids, time)) as replies:
+                async for reply in replies:
+                    for document in reply:
+                        key = _key(document["_id"])
+                        documents[key] = bytes(document.raw)
+                        size += len(documents[key]) * ids[key].updates
+                        count += ids[key].updates
+                    if bounded and size > MAX_BYTES:
+                        self._mean_bytes = size / count
+                        raise TooLarge
+        self._mean_bytes = size / len(updates)
         completed = list(events)
         for update, key in zip(updates, keys, strict=True):
             document = found[update.namespace].get(key)
@@ -75,28 +122,23 @@ class Lookup:
         return tuple(completed)
 
     async def _find(
-        self, connection: Connection, namespace: tuple[str, str], ids: dict[bytes, Any], time: ClusterTime
-    ) -> dict[bytes, bytes]:
-        """The documents with these `_id`s, by their keys."""
-        found: dict[bytes, bytes] = {}
-        for part in _parts(ids):
-            async for document in self._documents(connection, namespace, part, time):
-                found[_key(document["_id"])] = bytes(document.raw)
-        return found
-
-    async def _documents(
-        self, connection: Connection, namespace: tuple[str, str], ids: Sequence[Any], time: ClusterTime
-    ) -> AsyncIterator[Any]:
+        self, connection: Connection, namespace: tuple[str, str], ids: dict[bytes, _Wanted], time: ClusterTime
+    ) -> AsyncGenerator[Sequence[Any]]:
+        """The documents with these `_id`s, in parts of at most 16 MB."""
         database, collection = namespace
-        find = {"find": collection, "filter": {"_id": {"$in": ids}}, "batchSize": MAX_IDS}
-        cursor = (await self._first_reply(connection, database, find, time))["cursor"]
-        for document in cursor["firstBatch"]:
-            yield document
-        while cursor["id"]:
-            more = {"getMore": cursor["id"], "collection": collection}
-            cursor = (await connection.request(database, more))["cursor"]
-            for document in cursor["nextBatch"]:
-                yield document
+        for part in _parts(ids):
+            find = {"find": collection, "filter": {"_id": {"$in": part}}, "batchSize": MAX_IDS}
+            cursor = (await self._first_reply(connection, database, find, time))["cursor"]
+            try:
+                yield cursor["firstBatch"]
+                while cursor["id"]:
+                    more = {"getMore": cursor["id"], "collection": collection}
+                    cursor = (await connection.request(database, more))["cursor"]
+                    yield cursor["nextBatch"]
+            finally:
+                if cursor["id"] and connection.is_idle:
+                    # MongoDB would keep the cursor for ten minutes.
+                    await connection.request(database, {"killCursors": collection, "cursors": [cursor["id"]]})
 
     async def _first_reply(
         self, connection: Connection, database: str, find: dict[str, Any], time: ClusterTime
@@ -117,15 +159,15 @@ def _key(id: Any) -> bytes:
     return bson.encode({"": id})
 
 
-def _parts(ids: dict[bytes, Any]) -> Iterator[list[Any]]:
+def _parts(ids: dict[bytes, _Wanted]) -> Iterator[list[Any]]:
     """The `_id`s in lists that fit into one command each."""
     part: list[Any] = []
     size = 0
-    for key, id in ids.items():
+    for key, wanted in ids.items():
         if part and (len(part) >= MAX_IDS or size + len(key) > MAX_ID_BYTES):
             yield part
             part, size = [], 0
-        part.append(id)
+        part.append(wanted.id)
         size += len(key)
     if part:
         yield part

@@ -17,7 +17,7 @@ from time import time as wall_clock
 from typing import Any, TypeVar
 
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from brook.changes import resume_token
 from brook.changes.change import Change
@@ -93,6 +93,7 @@ class MongoSource(Source):
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
         self._window: asyncio.Task[None] | None = None
+        self._beginning = partial(window.beginning, self._client)
 
     async def open(self) -> None:
         """Connect, and open the change stream a little in the past. Raises OperatorError."""
@@ -125,7 +126,8 @@ class MongoSource(Source):
         try:
             async with contextlib.aclosing(self._follow(live)) as batches:
                 async for batch in batches:
-                    yield await self.complete(batch)
+                    async for part in self._completed(live, batch):
+                        yield part
                     if batch.checkpoint is not None and batch.checkpoint >= end:
                         break
         except HistoryLost as error:
@@ -134,9 +136,13 @@ class MongoSource(Source):
             yield Batch(checkpoint=await self._restart(), restarted=True)
         log.info("the change stream started on %s", self._namespaces)
 
-    async def complete(self, batch: Batch) -> Batch:
-        live = self._opened_tail()
-        return await self._retry(live, partial(self._complete, live, batch))
+    async def complete(self, batch: Batch) -> AsyncIterator[Batch]:
+        try:
+            async for part in self._completed(self._opened_tail(), batch):
+                yield part
+        except HistoryLost as error:
+            # The next read fails as well, and resets the clients.
+            log.warning("updates were not looked up (%s)", error)
 
     async def events(self) -> AsyncIterator[Batch]:
         """Every change, for ever. After a gap in the log, every client is reset once, and the feed goes
@@ -175,7 +181,8 @@ class MongoSource(Source):
             raise HistoryLost(f"{after.id[:40]} lies before the beginning of the log")
         try:
             async for batch in self._follow(tail):
-                yield await self._retry(tail, partial(self._complete, tail, batch))
+                async for part in self._completed(tail, batch):
+                    yield part
         finally:
             await tail.close()
 
@@ -285,7 +292,14 @@ class MongoSource(Source):
             log.warning("a change of more than 16 MB was skipped: every client is reset")
         return batch
 
-    async def _complete(self, tail: Tail, batch: Batch) -> Batch:
+    async def _completed(self, tail: Tail, batch: Batch) -> AsyncIterator[Batch]:
+        """The batch with its documents, in parts if they are large. Raises HistoryLost."""
+        rest: Batch | None = batch
+        while rest is not None:
+            part, rest = await self._retry(tail, partial(self._complete, tail, rest))
+            yield part
+
+    async def _complete(self, tail: Tail, batch: Batch) -> tuple[Batch, Batch | None]:
         try:
             return await tail.complete(batch)
         except PyMongoError:
@@ -346,18 +360,6 @@ class MongoSource(Source):
         reply = await self._client.admin.command("ping")
         time = reply["operationTime"]
         return time.time, time.inc
-
-    async def _beginning(self) -> ClusterTime:
-        """The time of the log's first entry; (0, 0) if that is not known, and only MongoDB's error shows that
-        a position is lost.
-        """
-        try:
-            log = self._client.local["oplog.rs"]
-            first = await log.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
-        except OperationFailure:
-            return (0, 0)  # this user may not read the log
-        # A mongos has no log.
-        return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
     def _tell_window(self, seconds: float) -> None:
         self.log_window_seconds = seconds

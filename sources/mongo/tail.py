@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bson import Timestamp
@@ -20,7 +22,7 @@ from sources.mongo import errors
 from sources.mongo.cursor import Cursor, Patience
 from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
-from sources.mongo.lookup import IncompleteUpdate, Lookup
+from sources.mongo.lookup import IncompleteUpdate, Lookup, TooLarge
 from sources.mongo.pipeline import SLIM, pipeline
 
 # A batch is published in one turn of the event loop, so it ends at this number of changes, or with the change
@@ -165,18 +167,28 @@ class Tail:
             await self.close()
         return batch
 
-    async def complete(self, batch: Batch) -> Batch:
-        """Return a batch with the documents of its updates, at its last cluster time. Raises PyMongoError."""
+    async def complete(self, batch: Batch) -> tuple[Batch, Batch | None]:
+        """Return a batch with the documents of its updates, at its last cluster time. Raises PyMongoError.
+
+        If the documents have too many bytes for one batch, return the first part of it, and the rest, which
+        is still incomplete.
+        """
         if not batch.incomplete:
-            return batch
+            return batch, None
         if self._cursor is None or self._cursor.connection is None:
             await self.open()
         assert self._cursor is not None
         assert self._cursor.connection is not None
-        time = resume_token.cluster_time(batch.events[-1].key)
-        updates = cast("tuple[IncompleteUpdate, ...]", batch.incomplete)
-        events = await self._lookup.complete(self._cursor.connection, batch.events, updates, time)
-        return Batch(events, batch.checkpoint, batch.recipient, batch.restarted)
+        while True:
+            first, rest = _divide(batch, self._lookup.fitting)
+            time = _cluster_time(first.events[-1])
+            updates = cast("tuple[IncompleteUpdate, ...]", first.incomplete)
+            bounded = len(updates) > 1 and _cluster_time(first.events[0]) != time
+            with contextlib.suppress(TooLarge):
+                events = await self._lookup.complete(
+                    self._cursor.connection, first.events, updates, time, bounded=bounded
+                )
+                return replace(first, events=events, incomplete=()), rest
 
     async def _narrow(self) -> Batch:
         """Ask for smaller replies, until the change that is too large is alone in one, and skip it.
@@ -320,6 +332,35 @@ class Tail:
         time = resume_token.token_time(token)
         had_no_more = time > self._returned or (not has_events and token == self._last_event)
         return time if had_no_more and not self._deployment.sharded else resume_token.just_before(time)
+
+
+def _divide(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
+    """Return the part of a batch that has about `count` incomplete updates, and the rest.
+
+    Ends between two cluster times, so that a transaction stays in one batch.
+    """
+    updates = cast("tuple[IncompleteUpdate, ...]", batch.incomplete)
+    events = batch.events
+    if len(updates) <= count:
+        return batch, None
+    end = updates[count].index
+    time = _cluster_time(events[end])
+    while end and _cluster_time(events[end - 1]) == time:
+        end -= 1
+    if not end:
+        end = next((n for n, event in enumerate(events) if _cluster_time(event) != time), len(events))
+    if end == len(events):
+        return batch, None
+    taken = bisect_left(updates, end, key=lambda update: update.index)
+    rest = tuple(replace(update, index=update.index - end) for update in updates[taken:])
+    return (
+        Batch(events[:end], recipient=batch.recipient, restarted=batch.restarted, incomplete=updates[:taken]),
+        Batch(events[end:], batch.checkpoint, batch.recipient, incomplete=rest),
+    )
+
+
+def _cluster_time(event: LogEvent) -> ClusterTime:
+    return resume_token.cluster_time(event.key)
 
 
 def _ignore(_: str) -> None:

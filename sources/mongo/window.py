@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import time as wall_clock
+from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from brook.changes.resume_token import ClusterTime
 
@@ -24,6 +25,18 @@ SHORT = (
     "MongoDB's log reaches back for only %(seconds)d s: a client that is away for longer has to read its "
     "data anew"
 )
+
+
+async def beginning(client: Any) -> ClusterTime:
+    """The time of the log's first entry; (0, 0) if that is not known, and only MongoDB's error shows that a
+    position is lost. Raises PyMongoError.
+    """
+    try:
+        first = await client.local["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", 1)])
+    except OperationFailure:
+        return (0, 0)  # this user may not read the log
+    # A mongos has no log.
+    return (first["ts"].time, first["ts"].inc) if first else (0, 0)
 
 
 async def watch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sys
 import tempfile
 import time
@@ -14,11 +16,17 @@ from sources.sandbox import Sandbox
 from tests.soak.load import Load
 from tests.soak.plot import draw
 from tests.soak.samples import Recorder, trends, write_csv
-from tests.support.processes import ServerProcess
+from tests.support.processes import ROOT, ServerProcess
 
 SAMPLE_SECONDS = 5.0
 # The memory of recent events is full within the warm-up.
 OPTIONS = ("--database", "soak", "--history-seconds", "60", "--live-linger-seconds", "5")
+
+
+def deployed() -> dict[str, str]:
+    """The environment, with what the systemd unit adds to it."""
+    unit = (ROOT / "deploy" / "babbling-brook.service").read_text()
+    return {**os.environ, **dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))}
 
 
 async def soak(minutes: float, uri: str, server: ServerProcess) -> tuple[Recorder, Load, int]:
@@ -53,7 +61,7 @@ async def soak(minutes: float, uri: str, server: ServerProcess) -> tuple[Recorde
 def main(minutes: float, path: str | None, plot: str | None) -> None:
     """Run one server under a fixed load, and say whether anything grows."""
     with Sandbox() as sandbox:
-        server = ServerProcess("--mongo", sandbox.uri, *OPTIONS)
+        server = ServerProcess("--mongo", sandbox.uri, *OPTIONS, env=deployed())
         try:
             recorder, load, ended = asyncio.run(soak(minutes, sandbox.uri, server.start()))
         finally:
