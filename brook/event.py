@@ -159,7 +159,8 @@ class Batch:
     `checkpoint` promises that the source has yielded every event up to it. `recipient` addresses the
     batch to one subscription; the history does not keep such a batch. `restarted` marks a gap in the
     log: no position before this batch can be resumed. A batch with an entry in `incomplete` needs
-    `Source.complete` before it is published.
+    `Source.complete` before it is published. After an `unfinished` one, more events may come with the cluster
+    time of its last: the rest of a large transaction.
     """
 
     events: tuple[LogEvent, ...] = ()
@@ -168,3 +169,4 @@ class Batch:
     restarted: bool = False
     incomplete: tuple[object, ...] = ()
     """The source's notes on events that lack a part, such as updates without their documents."""
+    unfinished: bool = False

@@ -41,8 +41,11 @@ class Reader(Protocol):
     def reset(self, reset: Reset) -> None:
         """Go on after a gap in the log."""
 
-    def replayed(self, end: Position, size: int) -> bytes:
-        """The bytes to send after a part of a replay that has `size` bytes and ends at position `end`."""
+    def replayed(self, end: Position | None, size: int) -> bytes:
+        """The bytes to send after a part of a replay that has `size` bytes.
+
+        `end` is its end; None if more events of the same cluster time may follow.
+        """
 
     def close(self) -> None:
         """Forget the client."""

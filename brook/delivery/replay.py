@@ -243,9 +243,9 @@ class Replayer:
                 await asyncio.sleep(0)
             frames = [b"".join(event.frame(each) for each in subscriptions) for event in decoded]
             for first, alike in by_first.items():
-                self._send(alike, frames[first:], end)
+                self._send(alike, frames[first:], None if batch.unfinished else end)
 
-    def _send(self, subscribers: Iterable[Subscriber], frames: list[bytes], end: Position) -> None:
+    def _send(self, subscribers: Iterable[Subscriber], frames: list[bytes], end: Position | None) -> None:
         data = b"".join(frames)
         count = sum(map(bool, frames))
         for subscriber in self._replaying(subscribers):

@@ -97,10 +97,10 @@ class BundleReader:
         for reader in self._readers.values():
             reader.reset(reset)
 
-    def replayed(self, end: Position, size: int) -> bytes:
+    def replayed(self, end: Position | None, size: int) -> bytes:
         """A commit if no part has a result set. Otherwise the commit follows the snapshots, up to a bound."""
         self._uncommitted += size
-        if self._readers and self._uncommitted <= UNCOMMITTED_BYTES:
+        if end is None or (self._readers and self._uncommitted <= UNCOMMITTED_BYTES):
             return b""
         self._uncommitted = 0
         return frames.commit(resume_token.checkpoint(resume_token.cluster_time(end.key)))

@@ -104,7 +104,7 @@ class SetReader:
         self.snapshot = self._number = self._position = None
         self._reason = reset.reason
 
-    def replayed(self, end: Position, size: int) -> bytes:
+    def replayed(self, end: Position | None, size: int) -> bytes:
         return b""  # a result set is not replayed
 
     def close(self) -> None:

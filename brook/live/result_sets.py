@@ -78,6 +78,8 @@ class ResultSets:
         self._clock = clock
         self._open: dict[Subscription, OpenSet] = {}
         self._ahead: dict[OpenSet, None] = {}
+        self._inside: Position | None = None
+        """The end of the last batch, if that was unfinished."""
         self._index = Index()
         reads = asyncio.Semaphore(settings.snapshot_cursors)
         self.listings = Listings(settings, source, reads)
@@ -137,6 +139,8 @@ class ResultSets:
         later.
         """
         checkpoint, head = self._list.checkpoint(), self._history.head
+        if self._inside is not None and self._inside.key == head:
+            return self._inside
         if checkpoint is None or head <= checkpoint.key:
             return checkpoint
         return resume_token.checkpoint(resume_token.cluster_time(head))
@@ -145,6 +149,7 @@ class ResultSets:
 
     def publish(self, batch: Batch, decoded: Sequence[DecodedEvent]) -> Iterator[Update | None]:
         position = self.end(batch)
+        self._inside = position if batch.unfinished else None
         if batch.restarted:
             yield from self._break_all(position)
         if position is None:
@@ -183,10 +188,16 @@ class ResultSets:
     def end(self, batch: Batch) -> Position | None:
         """The position at the end of a batch: the cluster time of its last event, or its checkpoint if that
         is later.
+
+        If more events of that time may follow, a client that comes back has to begin before all of them.
         """
         if not batch.events:
             return batch.checkpoint
-        last = resume_token.checkpoint(resume_token.cluster_time(batch.events[-1].key))
+        time = resume_token.cluster_time(batch.events[-1].key)
+        if batch.unfinished:
+            before = resume_token.checkpoint(resume_token.just_before(time))
+            return Position(batch.events[-1].key, before.id, exact=False)
+        last = resume_token.checkpoint(time)
         return max(last, batch.checkpoint or last)
 
     def refusal(self, error: ClientError) -> bytes:

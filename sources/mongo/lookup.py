@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import bson
 from bson import Timestamp
 from pymongo.errors import OperationFailure
 
+from brook.changes import resume_token
 from brook.changes.change import Change
 from brook.changes.resume_token import ClusterTime
-from brook.event import LogEvent
+from brook.event import Batch, LogEvent
 from sources.mongo import errors
 from sources.mongo.wire import Connection
 
@@ -152,6 +154,35 @@ class Lookup:
                     raise
         self.inexact += 1
         return await connection.request(database, find)
+
+
+def divide(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
+    """Return the part of a batch that has about `count` incomplete updates, and the rest.
+
+    Ends between two cluster times, so that a transaction stays in one batch.
+    """
+    updates = cast("tuple[IncompleteUpdate, ...]", batch.incomplete)
+    events = batch.events
+    if len(updates) <= count:
+        return batch, None
+    end = updates[count].index
+    time = _cluster_time(events[end])
+    while end and _cluster_time(events[end - 1]) == time:
+        end -= 1
+    if not end:
+        end = next((n for n, event in enumerate(events) if _cluster_time(event) != time), len(events))
+    if end == len(events):
+        return batch, None
+    taken = bisect_left(updates, end, key=lambda update: update.index)
+    rest = tuple(replace(update, index=update.index - end) for update in updates[taken:])
+    return (
+        Batch(events[:end], recipient=batch.recipient, restarted=batch.restarted, incomplete=updates[:taken]),
+        replace(batch, events=events[end:], restarted=False, incomplete=rest),
+    )
+
+
+def _cluster_time(event: LogEvent) -> ClusterTime:
+    return resume_token.cluster_time(event.key)
 
 
 def _key(id: Any) -> bytes:

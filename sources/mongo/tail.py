@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -22,7 +21,7 @@ from sources.mongo import errors
 from sources.mongo.cursor import Cursor, Patience
 from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
-from sources.mongo.lookup import IncompleteUpdate, Lookup, TooLarge
+from sources.mongo.lookup import IncompleteUpdate, Lookup, TooLarge, divide
 from sources.mongo.pipeline import SLIM, pipeline
 
 # A batch is published in one turn of the event loop, so it ends at this number of changes, or with the change
@@ -31,6 +30,10 @@ from sources.mongo.pipeline import SLIM, pipeline
 # times alone no longer mean one transaction: `lsid` and `txnNumber` do.)
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
+
+# MongoDB ends a reply before the change with which it would have more than 16 MB. A smaller reply than this
+# ends so only before a change of 15 MB.
+FULL_REPLY_BYTES = 1024 * 1024
 
 # To find a change that is too large, a reply is limited at first to this number of changes, and this number
 # of replies is limited. If the change comes later, its error starts the search again.
@@ -114,6 +117,8 @@ class Tail:
         """Changes of the last reply that belong to later batches."""
         self._fetched = False
         """True while `read` has not used all of the last reply."""
+        self._cut_off = False
+        """The last reply may have ended at its limit, while MongoDB had more."""
         self._fragments = Fragments()
         self._end: Any = None
         """The token after the last reply."""
@@ -139,6 +144,8 @@ class Tail:
             await self.open()
         assert self._cursor is not None
         reply = await self._cursor.read(self._limit)
+        size = sum(len(change.raw) for change in reply.changes)
+        self._cut_off = self._limit is not None or size >= FULL_REPLY_BYTES
         self._limited_reads += 1
         if not reply.changes or self._limited_reads >= LIMITED_READS:
             self._limit = None
@@ -180,10 +187,10 @@ class Tail:
         assert self._cursor is not None
         assert self._cursor.connection is not None
         while True:
-            first, rest = _divide(batch, self._lookup.fitting)
-            time = _cluster_time(first.events[-1])
+            first, rest = divide(batch, self._lookup.fitting)
+            time = resume_token.cluster_time(first.events[-1].key)
             updates = cast("tuple[IncompleteUpdate, ...]", first.incomplete)
-            bounded = len(updates) > 1 and _cluster_time(first.events[0]) != time
+            bounded = len(updates) > 1 and resume_token.cluster_time(first.events[0].key) != time
             with contextlib.suppress(TooLarge):
                 events = await self._lookup.complete(
                     self._cursor.connection, first.events, updates, time, bounded=bounded
@@ -277,7 +284,18 @@ class Tail:
             self._next = {"startAfter": token}
         if last is not None:
             self._last_event = max(last.token, self._last_event)
-        return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete))
+        unfinished = bool(events) and self._is_unfinished(events[-1], checkpoint, last)
+        return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete), unfinished=unfinished)
+
+    def _is_unfinished(self, event: LogEvent, checkpoint: Position | None, last: Entry | None) -> bool:
+        """True if more events of the last event's cluster time may come with the next reply."""
+        if self._unread or (checkpoint is not None and checkpoint.key > event.key):
+            return False
+        if not (self._cut_off or self._fragments.pending) or last is None:
+            return False
+        if resume_token.token_time(last.token) != resume_token.cluster_time(event.key):
+            return False
+        return "txnNumber" in last.document or self._index > 0
 
     def _event(self, entry: Entry) -> LogEvent | None:
         """The event of an entry; None if it concerns no client, or was yielded before `rewind`."""
@@ -332,35 +350,6 @@ class Tail:
         time = resume_token.token_time(token)
         had_no_more = time > self._returned or (not has_events and token == self._last_event)
         return time if had_no_more and not self._deployment.sharded else resume_token.just_before(time)
-
-
-def _divide(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
-    """Return the part of a batch that has about `count` incomplete updates, and the rest.
-
-    Ends between two cluster times, so that a transaction stays in one batch.
-    """
-    updates = cast("tuple[IncompleteUpdate, ...]", batch.incomplete)
-    events = batch.events
-    if len(updates) <= count:
-        return batch, None
-    end = updates[count].index
-    time = _cluster_time(events[end])
-    while end and _cluster_time(events[end - 1]) == time:
-        end -= 1
-    if not end:
-        end = next((n for n, event in enumerate(events) if _cluster_time(event) != time), len(events))
-    if end == len(events):
-        return batch, None
-    taken = bisect_left(updates, end, key=lambda update: update.index)
-    rest = tuple(replace(update, index=update.index - end) for update in updates[taken:])
-    return (
-        Batch(events[:end], recipient=batch.recipient, restarted=batch.restarted, incomplete=updates[:taken]),
-        Batch(events[end:], batch.checkpoint, batch.recipient, incomplete=rest),
-    )
-
-
-def _cluster_time(event: LogEvent) -> ClusterTime:
-    return resume_token.cluster_time(event.key)
 
 
 def _ignore(_: str) -> None:

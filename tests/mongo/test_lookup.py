@@ -12,12 +12,15 @@ from typing import Any
 import bson
 import pymongo
 from bson import Timestamp
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from brook.changes import resume_token
 from brook.changes.change import Change
-from brook.event import Batch
+from brook.event import Batch, ResetReason
 from brook.settings import Settings
-from sources.mongo import MongoSource
+from sources.mongo import MongoSource, errors
+from sources.mongo.cursor import Cursor
+from sources.mongo.lookup import Lookup
 from sources.sandbox import Sandbox
 from tests.support.random_writes import threads
 from tests.support.raw_client import RawClient
@@ -236,6 +239,41 @@ def test_document_that_is_gone_at_the_end_of_the_batch_is_null(sandbox, database
             return await replayed(source, before, 2)
 
     assert [document for batch in asyncio.run(scenario()) for document in updates(batch).values()] == [None]
+
+
+def test_log_that_is_lost_during_a_lookup_is_told_by_a_reset(sandbox, database, monkeypatch):
+    """The connection breaks, and MongoDB's log no longer holds the place where it was."""
+    database.creatures.insert_one({"_id": 1})
+    lost = OperationFailure("resume of change stream was not possible", errors.CHANGE_STREAM_HISTORY_LOST)
+    failures: dict[Any, list[Exception]] = {}
+
+    def fail(place: Any, name: str, *raised: Exception) -> None:
+        """Fail at first, then go on as ever."""
+        failures[name] = list(raised)
+        call = getattr(place, name)
+
+        async def first(*args: Any, **options: Any) -> Any:
+            if failures[name]:
+                raise failures[name].pop(0)
+            return await call(*args, **options)
+
+        monkeypatch.setattr(place, name, first)
+
+    async def scenario() -> list[Any]:
+        async with opened(sandbox, database) as source, aclosing(source.events()) as batches:
+            database.creatures.update_one({"_id": 1}, {"$set": {"n": 1}})
+            async with asyncio.timeout(60):
+                arrived = [batch async for batch in source.past()]
+                while not (arrived and arrived[-1].incomplete):
+                    arrived.append(await anext(batches))
+                fail(Lookup, "complete", AutoReconnect("broken"))
+                fail(Cursor, "open", lost, lost)
+                assert [part async for part in source.complete(arrived[-1])] == []
+                return list((await anext(batches)).events)
+
+    (reset,) = asyncio.run(scenario())
+    assert reset.reason is ResetReason.HISTORY_LOST
+    assert failures == {"complete": [], "open": []}
 
 
 def test_time_out_of_the_window_shows_the_document_as_it_is_now():
