@@ -7,13 +7,10 @@ from urllib.parse import unquote_plus
 
 from brook.catalog import ALL, StreamInfo
 from brook.errors import InvalidParameter, UnknownStream
-from brook.settings import Settings
+from brook.settings import OF_MONGODB_ITSELF, Settings
 
 # Number of names in one message. More would fill the screen.
 MAX_NAMES = 10
-
-# These databases hold no documents to stream. In a URI, they say where the user is defined.
-OF_MONGODB_ITSELF = ("admin", "config", "local")
 
 
 class Namespaces:

@@ -14,6 +14,9 @@ from brook.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "BROOK_"
 
+# These databases hold no documents to stream. In a URI, they say where the user is defined.
+OF_MONGODB_ITSELF = ("admin", "config", "local")
+
 # The Origin header of a browser (RFC 6454): lower case, without a path, a user or the scheme's default port.
 _ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^/\s,?#@A-Z]+")
 
@@ -165,12 +168,18 @@ class Settings:
             raise SettingsError(f"--tls-cert and --tls-key go together: {missing} is missing")
         if not _is_database(self.database):
             raise SettingsError(f"--database {self.database!r} is not a database name")
+        if self.database in OF_MONGODB_ITSELF:
+            raise SettingsError(f"--database {self.database} is MongoDB's own: it has no documents to stream")
         if not self.collection or not all(map(_is_collection, self.collection)):
             raise SettingsError(f"--collection {' '.join(self.collection)!r} is not a collection name")
         for name in self.namespace:
             database, _, collection = name.partition(".")
             if not _is_database(database) or not _is_collection(collection):
                 raise SettingsError(f"--namespace takes db.coll, or db.* for a whole database, got {name!r}")
+            if database in OF_MONGODB_ITSELF:
+                raise SettingsError(
+                    f"--namespace {name}: {database} is MongoDB's own, and has no documents to stream"
+                )
         if self.compression not in ("gzip", "off"):
             raise SettingsError(f"--compression takes gzip or off, got {self.compression!r}")
         if self.log_format not in ("text", "json"):

@@ -11,8 +11,8 @@ from typing import Any, Final
 from brook.access.claims import PREFIX, is_reference
 from brook.access.rules import Rule, StreamRules, selection
 from brook.errors import ClientError
-from brook.namespaces import OF_MONGODB_ITSELF
 from brook.query import Filter
+from brook.settings import OF_MONGODB_ITSELF
 from brook.subscription import Mode
 from brook.toml_file import Table
 

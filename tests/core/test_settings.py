@@ -29,9 +29,19 @@ CHECK = {"check", "output", "check_config"}
 
 # By setting: what cannot be meant, whoever says it.
 NONSENSE = {
-    "database": ["", "a b", "a.b", "a/b", "a\\b", 'a"b', "a$b", "a\0b"],
+    "database": ["", "a b", "a.b", "a/b", "a\\b", 'a"b', "a$b", "a\0b", "admin", "local"],
     "collection": ["", "a$b", "a\0b"],
-    "namespace": ["", "orders", ".orders", "shop.", "a b.orders", "shop.a$b", "shop.a\0"],
+    "namespace": [
+        "",
+        "orders",
+        ".orders",
+        "shop.",
+        "a b.orders",
+        "shop.a$b",
+        "shop.a\0",
+        "local.oplog.rs",
+        "admin.*",
+    ],
     "cors_origin": [
         "https://a.example, https://b.example",
         "https://a.example\r\nX: y",
