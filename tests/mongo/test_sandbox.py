@@ -44,7 +44,9 @@ def test_writer_waits_for_a_mongod_that_comes_back(short_lived):
     [node] = short_lived.nodes
 
     async def scenario() -> None:
-        writer = asyncio.create_task(babble(short_lived.uri, "pond", "creatures", pause_seconds=(0.0, 0.001)))
+        writer = asyncio.create_task(
+            babble(short_lived.uri, "pond", "creatures", write_seconds=20, pause_seconds=(0.0, 0.001))
+        )
         await until_written(short_lived, writer, 20)
         for _ in range(3):
             node.stop(signal.SIGKILL)
