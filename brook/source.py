@@ -29,6 +29,9 @@ class Source(abc.ABC):
     log_window_seconds: float | None = None
     """Time that the log reaches back, when it was last looked at; None if it is not known."""
 
+    log_window_shortages = 0
+    """Number of times that the log became shorter than the history, or than an hour."""
+
     async def open(self) -> None:  # noqa: B027 - nothing to do for a source without a connection
         """Get ready. Raises OperatorError, with a message that says what to do."""
 

@@ -187,6 +187,11 @@ def _source(instruments: Instruments) -> Iterator[Metric]:
     if feed.position is not None and (age := source.age_seconds(feed.position)):
         name = "brook_position_timestamp_seconds"
         yield _gauge(name, "Time in the log up to which everything was published.", time.time() - age)
+    yield _counter(
+        "brook_log_window_shortages",
+        "Times that MongoDB's log became shorter than an hour or the history.",
+        source.log_window_shortages,
+    )
     if source.log_window_seconds is not None:
         window = source.log_window_seconds
         yield _gauge("brook_log_window_seconds", "Time that MongoDB's log reaches back.", window)

@@ -14,6 +14,7 @@ from brook.finding import Finding, Level
 _BY_HOST = {
     ".docdb.amazonaws.com": "DocumentDB",
     ".docdb-elastic.amazonaws.com": "DocumentDB",
+    ".mongocluster.cosmos.azure.com": "DocumentDB of Azure",
     ".cosmos.azure.com": "Cosmos DB",
 }
 
@@ -27,6 +28,11 @@ _LACKS = {
     "Cosmos DB": (
         "Azure Cosmos DB: change streams report no deletes, and accept only a certain form of pipeline",
         "use MongoDB; there is no setting that helps",
+    ),
+    "DocumentDB of Azure": (
+        "Azure DocumentDB, once Cosmos DB for MongoDB vCore: change streams are off until they are turned "
+        "on, and nothing of it was tried with this server",
+        "turn them on, see whether the change stream opens, and whether deletes arrive",
     ),
     "FerretDB": (
         "FerretDB: there are no change streams",

@@ -361,8 +361,9 @@ class MongoSource(Source):
         time = reply["operationTime"]
         return time.time, time.inc
 
-    def _tell_window(self, seconds: float) -> None:
+    def _tell_window(self, seconds: float, became_short: bool) -> None:
         self.log_window_seconds = seconds
+        self.log_window_shortages += became_short
 
     def _report(self, tail: Tail, interruption: str | None) -> None:
         if tail is self._live:

@@ -41,14 +41,15 @@ async def beginning(client: Any) -> ClusterTime:
 
 async def watch(
     beginning: Callable[[], Awaitable[ClusterTime]],
-    tell: Callable[[float], None],
+    tell: Callable[[float, bool], None],
     history_seconds: float,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
-    """Call `tell` with the seconds that the log reaches back, for ever, and warn once when it is short.
+    """Call `tell` with the seconds that the log reaches back, for ever.
 
-    Does neither until MongoDB has cut off the log's beginning: the log of a new replica set is young, not
-    short. Runs as a task that is never awaited, so it logs its own failure.
+    The second argument is True when the log has become short, of which a warning is logged. Does neither
+    until MongoDB has cut off the log's beginning: the log of a new replica set is young, not short. Runs as a
+    task that is never awaited, so it logs its own failure.
     """
     try:
         await _watch(beginning, tell, history_seconds, look_seconds)
@@ -58,12 +59,12 @@ async def watch(
 
 async def _watch(
     beginning: Callable[[], Awaitable[ClusterTime]],
-    tell: Callable[[float], None],
+    tell: Callable[[float, bool], None],
     history_seconds: float,
     look_seconds: float,
 ) -> None:
     first: ClusterTime | None = None
-    warned = False
+    is_short = False
     while True:
         try:
             start = await beginning()
@@ -72,10 +73,10 @@ async def _watch(
         if start != (0, 0):
             if first is not None and start != first:
                 seconds = wall_clock() - start[0]
-                tell(seconds)
-                short = seconds < max(history_seconds, SHORT_SECONDS)
-                if short and not warned:
+                was_short, is_short = is_short, seconds < max(history_seconds, SHORT_SECONDS)
+                became_short = is_short and not was_short
+                tell(seconds, became_short)
+                if became_short:
                     log.warning(SHORT, {"seconds": round(seconds)})
-                warned = short
             first = first or start
         await asyncio.sleep(look_seconds)

@@ -248,8 +248,8 @@ def test_wrong_password_cannot_work(guarded):
     [
         (["docs.cluster-x.eu-west-1.docdb.amazonaws.com"], {}, "DocumentDB"),
         (["x.docdb-elastic.amazonaws.com"], {}, "DocumentDB"),
-        (["acc.mongo.cosmos.azure.com"], {}, "Cosmos DB"),
-        (["c.mongocluster.Cosmos.Azure.com"], {}, "Cosmos DB"),
+        (["acc.mongo.cosmos.azure.com"], {}, "Azure Cosmos DB:"),
+        (["c.mongocluster.Cosmos.Azure.com"], {}, "Azure DocumentDB"),
         (["127.0.0.1"], {"ferretdbVersion": "v1.24.0"}, "FerretDB"),
         (["127.0.0.1"], {"ferretdb": {"version": "v2.7.0"}}, "FerretDB"),
     ],

@@ -141,10 +141,10 @@ def test_counters_end_in_total_and_units_are_base_units(scraped):
 # -- the edge of the log ---------------------------------------------------------------------------
 
 
-def watched(*beginnings: tuple[int, int]) -> list[float]:
-    """The times that are told while the log begins at these cluster times, one after the other."""
+def watched(*beginnings: tuple[int, int]) -> list[tuple[float, bool]]:
+    """The arguments of `tell`, while the log begins at these cluster times, one after the other."""
     left = iter(beginnings)
-    told: list[float] = []
+    told: list[tuple[float, bool]] = []
 
     async def beginning() -> tuple[int, int]:
         try:
@@ -154,7 +154,7 @@ def watched(*beginnings: tuple[int, int]) -> list[float]:
 
     async def scenario() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await window.watch(beginning, told.append, 300, look_seconds=0)
+            await window.watch(beginning, lambda *each: told.append(each), 300, look_seconds=0)
 
     asyncio.run(scenario())
     return told
@@ -162,8 +162,8 @@ def watched(*beginnings: tuple[int, int]) -> list[float]:
 
 def test_window_is_told_once_the_log_has_been_cut_and_warned_of_once(caplog):
     told = watched((100, 1), (100, 1), (0, 0), (200, 1), (300, 1))
-    assert len(told) == 2
-    assert told[0] - told[1] == pytest.approx(100, abs=5)
+    (first, _), (second, _) = told
+    assert first - second == pytest.approx(100, abs=5)
     assert not caplog.records, "a log that reaches back for decades is not short"
 
 
@@ -175,10 +175,11 @@ def test_end_of_the_watch_is_logged(caplog):
     assert "not watched any more" in caplog.text
 
 
-def test_short_window_is_warned_of_once(caplog):
+def test_short_window_is_told_and_warned_of_once_each_time(caplog):
     now = int(time.time())
-    watched((now - 50, 1), (now - 40, 1), (now - 30, 1))
-    assert len(caplog.records) == 1
+    told = watched(*((now - age, 1) for age in (60_000, 50_000, 50, 40, 50_000, 50)))
+    assert [became_short for _, became_short in told] == [False, True, False, False, True]
+    assert len(caplog.records) == 2
 
 
 def test_log_that_is_lost_again_and_again_is_waited_for():
