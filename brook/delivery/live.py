@@ -44,7 +44,7 @@ class Reader(Protocol):
     def replayed(self, end: Position | None, size: int) -> bytes:
         """The bytes to send after a part of a replay that has `size` bytes.
 
-        `end` is its end; None if more events of the same cluster time may follow.
+        `end` is the position at its end; None if more events of the same cluster time may follow.
         """
 
     def close(self) -> None:
@@ -106,8 +106,8 @@ class LiveMode(Protocol):
     def expire(self) -> None:
         """Drop the result sets without clients, after `live_linger_seconds`."""
 
-    def forget(self) -> None:
-        """Forget the content of every result set, because a batch was passed over."""
+    def skip(self, batch: Batch) -> None:
+        """Forget the content of every result set: a batch was passed over."""
 
     def statistics(self) -> LiveStatistics:
         """Count the result sets and their documents."""

@@ -187,7 +187,7 @@ class SubscriberList(Sender):
         last = batch.events[-1]
         self._history.restart(Position(last.key, last.id))
         if self._live is not None:
-            self._live.forget()
+            self._live.skip(batch)
         self._checkpoint = batch.checkpoint or self._checkpoint
 
     def expire(self) -> None:
@@ -225,7 +225,7 @@ class SubscriberList(Sender):
             elif group.fanouts and (frames := group.view.frames(candidates)):
                 self._fan_out(group, frames, batch.events[-1].key)
                 yield
-        if self._live:
+        if self._live is not None:
             for update in self._live.publish(batch, decoded):
                 if update is not None:
                     self._publish_update(update, gathering)

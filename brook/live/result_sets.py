@@ -148,8 +148,10 @@ class ResultSets:
     # -- batches -----------------------------------------------------------------------------------
 
     def publish(self, batch: Batch, decoded: Sequence[DecodedEvent]) -> Iterator[Update | None]:
+        self._note_end(batch)
+        if not self._open:
+            return
         position = self.end(batch)
-        self._inside = position if batch.unfinished else None
         if batch.restarted:
             yield from self._break_all(position)
         if position is None:
@@ -208,9 +210,15 @@ class ResultSets:
     def commit(self, position: Position) -> bytes:
         return frames.commit(position)
 
-    def forget(self) -> None:
+    def skip(self, batch: Batch) -> None:
+        self._note_end(batch)
         for opened in self._open.values():
             opened.result_set.forget()
+
+    def _note_end(self, batch: Batch) -> None:
+        # A batch without events can come between the parts of a transaction.
+        if batch.events:
+            self._inside = self.end(batch) if batch.unfinished else None
 
     def _break_all(self, position: Position | None) -> Iterator[Update]:
         for opened in list(self._open.values()):

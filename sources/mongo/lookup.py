@@ -80,8 +80,8 @@ class Lookup:
 
     @property
     def fitting(self) -> int:
-        """Number of updates whose documents have half of MAX_BYTES, if they are like the last ones: those of
-        the next lookup may be larger.
+        """Number of updates for the next lookup: half of MAX_BYTES at the last mean size, because documents
+        vary.
         """
         return max(1, int(MAX_BYTES / 2 / self._mean_bytes)) if self._mean_bytes else sys.maxsize
 
@@ -110,6 +110,8 @@ class Lookup:
                 async for reply in replies:
                     for document in reply:
                         key = _key(document["_id"])
+                        if key not in ids:
+                            continue  # `$in` finds 1.0 for 1, and by a collation "A" for "a"
                         documents[key] = bytes(document.raw)
                         size += len(documents[key]) * ids[key].updates
                         count += ids[key].updates

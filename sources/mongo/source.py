@@ -92,6 +92,7 @@ class MongoSource(Source):
         self._connections = Connections(self._client, self._executor, settings.snapshot_cursors)
         self._opened: ClusterTime = (0, 0)
         self._live: Tail | None = None
+        self._lost: HistoryLost | None = None  # raised in `complete`
         self._window: asyncio.Task[None] | None = None
         self._beginning = partial(window.beginning, self._client)
 
@@ -141,8 +142,7 @@ class MongoSource(Source):
             async for part in self._completed(self._opened_tail(), batch):
                 yield part
         except HistoryLost as error:
-            # The next read fails as well, and resets the clients.
-            log.warning("updates were not looked up (%s)", error)
+            self._lost = error  # `events` resets the clients: the next read might succeed
 
     async def events(self) -> AsyncIterator[Batch]:
         """Every change, for ever. After a gap in the log, every client is reset once, and the feed goes
@@ -153,9 +153,11 @@ class MongoSource(Source):
             try:
                 async for batch in self._follow(self._opened_tail()):
                     yield batch
+                    if self._lost is not None:
+                        raise self._lost
             except HistoryLost as error:
-                text = "the change stream cannot go on (%(reason)s): every client is reset"
-                log.error(text, {"reason": str(error)})
+                self._lost = None
+                log.error("the log was lost (%(reason)s): every client is reset", {"reason": str(error)})
             self.gaps += 1
             pause, lost_at = pause_after_loss(pause, monotonic() - lost_at), monotonic()
             if pause:

@@ -31,8 +31,8 @@ from sources.mongo.pipeline import SLIM, pipeline
 BATCH_CHANGES = 1000
 BATCH_BYTES = 1024 * 1024
 
-# MongoDB ends a reply before the change with which it would have more than 16 MB. A smaller reply than this
-# ends so only before a change of 15 MB.
+# A reply ends before the change with which it would have more than 16 MB. One smaller than this ends so only
+# before a change of more than 15 MB.
 FULL_REPLY_BYTES = 1024 * 1024
 
 # To find a change that is too large, a reply is limited at first to this number of changes, and this number
@@ -188,6 +188,8 @@ class Tail:
         assert self._cursor.connection is not None
         while True:
             first, rest = divide(batch, self._lookup.fitting)
+            if not first.incomplete:
+                return first, rest
             time = resume_token.cluster_time(first.events[-1].key)
             updates = cast("tuple[IncompleteUpdate, ...]", first.incomplete)
             bounded = len(updates) > 1 and resume_token.cluster_time(first.events[0].key) != time
@@ -204,7 +206,7 @@ class Tail:
         """
         if self._limit == 1:
             self._limit = None
-            return Batch((await self._skip(),))
+            return Batch((await self._skip(),), unfinished=True)
         self._limit = max(1, self._limit // 4) if self._limit else LIMITED_CHANGES
         self._limited_reads = 0
         return Batch()
@@ -291,7 +293,9 @@ class Tail:
         """True if more events of the last event's cluster time may come with the next reply."""
         if self._unread or (checkpoint is not None and checkpoint.key > event.key):
             return False
-        if not (self._cut_off or self._fragments.pending) or last is None:
+        # Another shard may have more of a transaction.
+        more = self._cut_off or bool(self._fragments.pending) or self._deployment.sharded
+        if not more or last is None:
             return False
         if resume_token.token_time(last.token) != resume_token.cluster_time(event.key):
             return False

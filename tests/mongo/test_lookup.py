@@ -11,7 +11,8 @@ from typing import Any
 
 import bson
 import pymongo
-from bson import Timestamp
+import pytest
+from bson import Int64, Timestamp
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from brook.changes import resume_token
@@ -186,6 +187,47 @@ def test_large_documents_are_looked_up_in_parts(sandbox, database):
     )
 
 
+def test_insert_before_a_large_transaction_is_a_part_of_its_own(sandbox, database):
+    """It has no update, and so nothing to look up."""
+    database.creatures.insert_many([{"_id": number, "pad": "x" * 1_000_000} for number in range(20)])
+    before = now(database)
+    database.creatures.update_many({}, {"$set": {"n": 1}})  # says how large the documents are
+    database.creatures.insert_one({"_id": "large", "text": "x" * 2**20})  # ends a batch
+    database.creatures.insert_one({"_id": "small"})
+    with database.client.start_session() as session, session.start_transaction():
+        database.creatures.update_many({"pad": {"$exists": True}}, {"$set": {"n": 2}}, session=session)
+
+    async def scenario() -> list[Batch]:
+        async with opened(sandbox, database) as source:
+            return await replayed(source, before, 42)
+
+    batches = [batch for batch in asyncio.run(scenario()) if batch.events]
+    assert [check(database, batch) for batch in batches][-2:] == [0, 20]
+    assert [event.operation for event in batches[-2].events] == ["insert"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, Int64(1)), (1, 1.0), (Int64(7), 7)])
+def test_document_with_an_equal_id_of_another_type_is_another_document(sandbox, database, first, second):
+    """MongoDB finds both by either, but holds only one at a time."""
+    database.creatures.insert_one({"_id": first, "n": 0})
+    before = now(database)
+    with database.client.start_session() as session, session.start_transaction():
+        database.creatures.update_one({"_id": first}, {"$set": {"n": 1}}, session=session)
+        database.creatures.delete_one({"_id": first}, session=session)
+        database.creatures.insert_one({"_id": second, "n": 2}, session=session)
+
+    async def scenario() -> list[Batch]:
+        async with opened(sandbox, database) as source:
+            return await replayed(source, before, 3)
+
+    events = [event for batch in asyncio.run(scenario()) for event in batch.events]
+    assert [bson.decode(event.raw).get("fullDocument") for event in events] == [
+        None,
+        None,
+        {"_id": second, "n": 2},
+    ]
+
+
 def test_transaction_with_large_documents_stays_whole(sandbox, database):
     database.creatures.insert_many([{"_id": number, "pad": "x" * 1_000_000} for number in range(40)])
     before = now(database)
@@ -267,7 +309,7 @@ def test_log_that_is_lost_during_a_lookup_is_told_by_a_reset(sandbox, database, 
                 while not (arrived and arrived[-1].incomplete):
                     arrived.append(await anext(batches))
                 fail(Lookup, "complete", AutoReconnect("broken"))
-                fail(Cursor, "open", lost, lost)
+                fail(Cursor, "open", lost)
                 assert [part async for part in source.complete(arrived[-1])] == []
                 return list((await anext(batches)).events)
 
