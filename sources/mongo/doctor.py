@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime
@@ -38,6 +39,10 @@ SKEW_SECONDS = 1.0
 
 # MongoDB's default. A write with majority waits for the next flush of the journal.
 SLOW_JOURNAL_MS = 100
+
+# The driver knows the other members only once the first has answered, and connects to each for up to 5 s
+# (`connectTimeoutMS`). One that has neither answered nor refused by then is not going to.
+DISCOVERY_SECONDS = 6.0
 
 _WRITES = frozenset({"insert", "update", "remove", "dropCollection", "dropDatabase", "createCollection"})
 
@@ -84,6 +89,7 @@ class _Doctor:
         self._streams = streams
         self._namespaces = Namespaces.of(settings)
         self._hello: Mapping[str, Any] = {}
+        self._servers: list[Any] = []
         self._skew = 0.0
 
     async def findings(self) -> AsyncIterator[Finding]:
@@ -94,10 +100,9 @@ class _Doctor:
             says = str(errors.operator_error(error, self._client, self._namespaces))
             yield Finding(Level.ERROR, "reachable", says)
             return
-        servers = list(self._client.topology_description.server_descriptions())
-        answers = ", ".join(f"{host}:{port}" for host, port in servers)
-        yield Finding(Level.OK, "reachable", f"MongoDB answers at {answers}")
-        for finding in look_alikes.examine([host for host, _ in servers], build):
+        await self._discover()
+        yield self._reachable()
+        for finding in look_alikes.examine([server.address[0] for server in self._servers], build):
             yield finding
         yield self._version(build)
         yield self._clock()
@@ -121,6 +126,27 @@ class _Doctor:
         self._hello = await self._client.admin.command("hello")
         there: datetime = self._hello["localTime"]
         self._skew = there.replace(tzinfo=UTC).timestamp() - (before + time.time()) / 2
+
+    async def _discover(self) -> None:
+        """Note the servers that the driver knows, once it has tried to reach each of them."""
+        until = time.monotonic() + DISCOVERY_SECONDS
+        while True:
+            self._servers = list(self._client.topology_description.server_descriptions().values())
+            tried = all(server.is_server_type_known or server.error for server in self._servers)
+            if tried or time.monotonic() > until:
+                return
+            await asyncio.sleep(0.02)  # the driver has no event to wait for
+
+    def _names(self, *, answering: bool) -> str:
+        servers = [server for server in self._servers if server.is_server_type_known is answering]
+        return ", ".join(f"{host}:{port}" for host, port in sorted(server.address for server in servers))
+
+    def _reachable(self) -> Finding:
+        says, silent = f"MongoDB answers at {self._names(answering=True)}", self._names(answering=False)
+        if silent and self._hello.get("msg") == MONGOS:
+            remedy = "start it, or take it out of the URI"
+            return Finding(Level.WARNING, "reachable", f"{says}, and not at {silent}", remedy)
+        return Finding(Level.OK, "reachable", says)
 
     def _version(self, build: Mapping[str, Any]) -> Finding:
         version, wire = build["version"], self._hello["maxWireVersion"]
@@ -156,7 +182,8 @@ class _Doctor:
             return Finding(Level.NOTE, subject, says, "try your own cases first")
         if "setName" not in hello:
             return Finding(Level.ERROR, subject, errors.STANDALONE)
-        members = hello.get("hosts", [])
+        # Hidden members are not in the answer. No client is meant to know them.
+        members = [*hello.get("hosts", []), *hello.get("passives", []), *hello.get("arbiters", [])]
         if len(members) == 1:
             says = f"{hello['setName']} has one member: while it restarts, no events flow"
             return Finding(
@@ -165,9 +192,23 @@ class _Doctor:
         if "primary" not in hello:
             says = f"{hello['setName']} has no primary now: nothing can be written"
             return Finding(Level.WARNING, subject, says, "see rs.status() for the members that are down")
+        if silent := self._names(answering=False):
+            return self._silent_members(silent, len(members))
         return Finding(
             Level.OK, subject, f"{hello['setName']} has {len(members)} members: {', '.join(members)}"
         )
+
+    def _silent_members(self, silent: str, members: int) -> Finding:
+        says = f"{silent} {'do' if ', ' in silent else 'does'} not answer"
+        with_data = [each for each in self._servers if each.server_type_name in ("RSPrimary", "RSSecondary")]
+        # A change is in the change stream once a majority has it, and an arbiter never has it.
+        if len(with_data) <= members // 2:
+            says += f": the data is on {len(with_data)} of {members} members, and events may not flow"
+        remedy = (
+            "rs.status() in mongosh says if a member is down: start it, or remove it with rs.remove(); "
+            "if it runs, let this machine reach it"
+        )
+        return Finding(Level.WARNING, "replica set", says, remedy)
 
     async def _privileges(self) -> AsyncIterator[Finding]:
         status = await self._client.admin.command({"connectionStatus": 1, "showPrivileges": True})

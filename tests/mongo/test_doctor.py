@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -19,7 +20,7 @@ from brook.finding import Finding, Level
 from brook.settings import Settings
 from sources.mongo import doctor, look_alikes
 from sources.mongo.indexes import LARGE, SMALL, FilteredStream
-from sources.sandbox import Node
+from sources.sandbox import Node, Sandbox
 from tests.support import mongods
 from tests.support.mongods import running
 from tests.support.processes import ROOT
@@ -158,6 +159,48 @@ def test_command_prints_the_findings_and_exits_with_0(sandbox, database):
     assert set(documented) - {"look-alike", "stream", "certificate"} <= {
         subject.partition(" t")[0] for subject in subjects
     }
+
+
+# -- a replica set that lacks a member -------------------------------------------------------------
+
+
+def reconfigure(primary: Node, port: int, **options: object) -> None:
+    """Change a member of a replica set."""
+    with primary.client() as client:
+        config = client.admin.command("replSetGetConfig")["config"]
+        [member] = [each for each in config["members"] if each["host"].endswith(f":{port}")]
+        member.update(options)
+        config["version"] += 1
+        client.admin.command("replSetReconfig", config)
+
+
+def test_member_that_does_not_answer_is_named():
+    with Sandbox(nodes=3) as three:
+        primary = three.primary()
+        stopped, other = (node for node in three.nodes if node is not primary)
+        answer = [f"127.0.0.1:{node.port}" for node in (primary, other, stopped)]
+
+        found = check(three.uri)
+        assert all(host in found["reachable"].says for host in answer)
+        assert found["replica set"].level is OK
+        assert found["replica set"].says.startswith("sandbox has 3 members: ")
+
+        reconfigure(primary, stopped.port, priority=0)  # a passive member is one, too
+        stopped.stop(signal.SIGKILL)
+        for uri in (three.uri, f"mongodb://{answer[0]}/?replicaSet=sandbox"):
+            done = run("--check", "--mongo", uri, "--format", "json")
+            assert done.returncode == 0, done.stdout
+            found = {each["subject"]: each for each in json.loads(done.stdout)["findings"]}
+            assert found["reachable"]["level"] == "ok"
+            assert all(host in found["reachable"]["says"] for host in answer[:2])
+            assert answer[2] not in found["reachable"]["says"]
+            assert found["replica set"]["level"] == "warning"
+            assert found["replica set"]["says"] == f"{answer[2]} does not answer"
+            assert "rs.status()" in found["replica set"]["remedy"]
+            assert found["change stream"]["level"] == "ok"
+
+        reconfigure(primary, stopped.port, hidden=True)
+        assert check(three.uri)["replica set"].says.startswith("sandbox has 2 members: ")
 
 
 # -- one that does not -----------------------------------------------------------------------------
