@@ -30,6 +30,7 @@ from brook.settings import Settings
 from sources.mongo import errors as mongo_errors
 from tests.support.browser import chromium_fixture, page_fixture  # noqa: F401
 from tests.support.commands import SECONDS, Command, blocks, pattern, replaced
+from tests.support.nginx import new_nginx_fixture, shipped_site  # noqa: F401
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
 
@@ -515,42 +516,19 @@ def run_proxy() -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def nginx(tmp_path, run_proxy) -> Callable[..., str]:
+def nginx(tmp_path, new_nginx) -> Callable[..., str]:
     """Runs deploy/nginx.conf with ports, certificate and files of its own; returns its address."""
 
-    def run(first: int, second: int | None = None, *, tls: bool = True) -> str:
-        program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-        assert program, "nginx is missing: tests/system-packages names the command that installs it"
-        port = free_port()
-        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    def run(*upstreams: int, tls: bool = True) -> str:
+        certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
              "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
             check=True, capture_output=True,
         )  # fmt: skip
-        site = replaced(
-            (ROOT / "deploy" / "nginx.conf").read_text(),
-            ("127.0.0.1:3333", f"127.0.0.1:{first}"),
-            ("# server 127.0.0.1:3334;", f"server 127.0.0.1:{second};" if second else "#"),
-            ("listen 443 ssl http2;", f"listen 127.0.0.1:{port}{' ssl http2' if tls else ''};"),
-            ("/etc/ssl/brook.example.org.pem", str(certificate)),
-            ("/etc/ssl/brook.example.org.key", str(key)),
-        )
-        folders = "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        configuration = tmp_path / "nginx.conf"
-        configuration.write_text(
-            f"daemon off; worker_processes 1; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
-            f"events {{}}\nhttp {{ access_log off;\n{folders}{site}}}\n"
-        )
-        command = [program, "-p", str(tmp_path), "-c", str(configuration)]
-        checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-        assert "[warn]" not in checked.stderr
-        run_proxy(port, *command)
-        return f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        nginx = new_nginx()
+        nginx.start(shipped_site(nginx.port, *upstreams, certificate=(certificate, key) if tls else None))
+        return f"{'https' if tls else 'http'}://127.0.0.1:{nginx.port}"
 
     return run
 
