@@ -200,7 +200,7 @@ def test_nginx_of_the_compose_file_is_the_documented_one():
     ours = (DEPLOY / "compose" / "nginx.conf").read_text(encoding="utf-8")
     for location in ("/", "= /metrics", "/stream", "@away"):
         assert rules(ours, location) <= rules(documented, location)
-    assert re.findall(r"server (\w+):3333;", ours) == ["brook1", "brook2"]
+    assert re.findall(r"server (\w+):3333 max_fails=0;", ours) == ["brook1", "brook2"]
 
 
 # -- Kubernetes ------------------------------------------------------------------------------------
