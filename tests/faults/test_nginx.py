@@ -147,6 +147,40 @@ def test_server_that_came_back_is_sent_every_client_as_soon_as_the_other_one_is_
     asyncio.run(scenario())
 
 
+def test_client_for_whom_nginx_has_no_connection_left_is_told_to_come_back(start_server, new_nginx):
+    """nginx answers 500 if it has one for the client and none for the server; a browser gives up on that."""
+    server = start_server("--demo", "--retry-ms", str(RETRY_MS), *BEHIND_NGINX)
+
+    async def last_of(port: int) -> int:
+        """The first client that is not served: what it is told to wait, or 0 if it is cut off."""
+        clients = []
+        try:
+            while True:
+                clients.append(RawClient(port))
+                try:
+                    await clients[-1].connect()
+                except (EOFError, OSError):
+                    return 0
+                assert clients[-1].status == 200
+                retry_ms = (await clients[-1].opened()).parser.retry
+                if retry_ms != RETRY_MS:
+                    return retry_ms
+        finally:
+            for client in clients:
+                client.close()
+
+    async def scenario() -> None:
+        told = []
+        # An even number and an odd one: with one of them, the last client is accepted.
+        for connections in (20, 21):
+            nginx = new_nginx()
+            nginx.start(shipped_site(nginx.port, server.port), connections=connections)
+            told.append(await last_of(nginx.port))
+        assert sorted(told) == [0, 3000]
+
+    asyncio.run(scenario())
+
+
 MANY = 500
 
 
