@@ -32,9 +32,10 @@ class Identity:
 
     @property
     def subject(self) -> str:
-        """The claim `sub`; empty without one."""
+        """The claim `sub`; empty without one. A number counts as its text: some issuers write one."""
         subject = self.claims.get("sub")
-        return subject if isinstance(subject, str) else ""
+        is_number = isinstance(subject, int) and not isinstance(subject, bool)
+        return str(subject) if is_number or isinstance(subject, str) else ""
 
 
 def is_reference(value: Any) -> bool:

@@ -53,12 +53,19 @@ class Grant:
         if path == "_id" or path.startswith("_id."):
             return True  # always shown
         if self.client_filter is not None:
-            return any(_is_within(path, field) for field in self.client_filter)
+            listed = [field for field in self.client_filter if _is_within(path, field)]
+            return any(not self._hides_within(field, path) for field in listed)
         if self.fields is None:
             return True
         if self.fields.excluding:
             return not any(overlap(path, field) for field in self.fields.names)
         return any(_is_within(path, field) for field in self.fields.names)
+
+    def _hides_within(self, field: str, path: str) -> bool:
+        """True if a path reads a field that is left out from inside of a listed one."""
+        if self.fields is None or not self.fields.excluding:
+            return False
+        return any(name.startswith(field + ".") and overlap(path, name) for name in self.fields.names)
 
     def _allowed(self) -> str:
         if self.client_filter is not None:

@@ -100,7 +100,9 @@ class DecodedChange(DecodedEvent):
         if subscription.filter is None:
             return True
         if self.document is not None:
-            return subscription.filter.matches(self.document) or self._leaves(subscription)
+            if subscription.filter.matches(self.document):
+                return subscription.rule is None or not self._is_of_former_owner(subscription.rule)
+            return self._leaves(subscription)
         # A delete without a pre-image, and an update of a document that is already gone, have only the key.
         if subscription.filter.only_about_id and subscription.filter.matches(key):
             return True
@@ -113,6 +115,14 @@ class DecodedChange(DecodedEvent):
         if self._before is not None:
             return rule.matches(self._before)
         return rule.matches(self._change["documentKey"]) if rule.only_about_id else None
+
+    def _is_of_former_owner(self, rule: Filter) -> bool:
+        """True if an update has left the document out of an access rule's reach, and a later change of the same
+        batch, of which the document is, has brought it into reach.
+        """
+        if self.operation != "update" or self._touches(rule):
+            return False
+        return self.was_in_reach(rule) is False
 
     def _leaves(self, subscription: Subscription) -> bool:
         """True if the change takes the document out of the reach of an access rule, and the client is sent a

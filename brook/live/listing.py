@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
@@ -15,6 +16,8 @@ from brook.live.frames import Renderer
 from brook.settings import Settings
 from brook.source import Source
 from brook.subscription import Subscription
+
+log = logging.getLogger(__name__)
 
 # The query `{}` as BSON.
 _EVERYTHING = b"\x05\0\0\0\0"
@@ -72,7 +75,9 @@ class Listings:
         try:
             return await self._read(wanted, await self._source.now())
         except SnapshotUnavailable as error:
-            raise NotReady(f"the collection cannot be read now: {error}") from error
+            # MongoDB's text can name hosts, and goes to the log only.
+            log.warning("a collection cannot be read for /documents: %s", error)
+            raise NotReady("the collection cannot be read now; the server's log has the reason") from error
 
     async def _read(self, wanted: Subscription, at: Position) -> str:
         renderer = Renderer(wanted)

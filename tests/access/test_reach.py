@@ -62,6 +62,23 @@ def test_document_that_comes_into_reach_brings_nothing_of_before(before):
     assert told["doc"] == {"_id": 1, "owner": "me"}
 
 
+@pytest.mark.parametrize(
+    ("before", "changed", "is_told"),
+    [
+        ({"owner": "you"}, {"n": 1}, False),
+        ({"owner": "you"}, {"owner": "me"}, True),
+        ({"owner": "me"}, {"n": 1}, True),
+        # Without a pre-image, nobody knows.
+        (None, {"n": 1}, True),
+    ],
+)
+def test_update_by_the_former_owner_is_not_told(before, changed, is_told):
+    """The document is read at the end of the batch, when it has come into reach."""
+    one = change("update", after={"owner": "me", "n": 1}, before=before, updatedFields=changed)
+    assert bool(heard(one)) is is_told
+    assert bool(heard(one, PLAIN)) is is_told
+
+
 def test_document_that_went_away_and_came_back_brings_nothing_of_between():
     # The document is of a later moment than the change: it is in reach again.
     away = change(

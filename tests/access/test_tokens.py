@@ -57,6 +57,12 @@ def test_token_of_a_key_pair_is_accepted_with_the_public_key(algorithm, private)
     assert (identity.subject, identity.claims["role"]) == ("u7", "x")
 
 
+@pytest.mark.parametrize(("claim", "subject"), [(7, "7"), (0, "0"), (True, ""), (None, ""), ([1], "")])
+def test_subject_may_be_a_number(claim, subject):
+    """PyJWT alone would refuse it; some issuers write one."""
+    assert tokens().identity(made(sub=claim)).subject == subject
+
+
 def test_token_of_a_secret_is_accepted_and_says_when_it_ends():
     identity = tokens().identity(made(seconds=60))
     assert identity.subject == "u7"
