@@ -29,6 +29,17 @@ MAX_BYTES = 32 * 1024 * 1024
 TRIES = 3
 PAUSE_SECONDS = 0.5
 
+# Maximum time that a request waits for one of its turns. It is then told to retry: clients that read slowly
+# could otherwise hold up all others for minutes. A proxy commonly waits 30 to 60 seconds.
+TURN_SECONDS = 10.0
+
+_TOO_MANY_READS = "too many collections are read at the moment; retry"
+_TOO_MANY_LARGE = "too many large answers are being sent; retry, or ask for fewer documents or fields"
+
+
+class _Large(Exception):
+    """An answer has more bytes than may be kept without a place among the large ones."""
+
 
 def documents_of(
     source: Source, wanted: Subscription, at: Position, limit: int
@@ -57,29 +68,40 @@ class Listings:
         """The JSON of `{"docs":[...],"position":"t..."}`; leave the context when the client has taken it.
 
         Raises ClientError if the query is refused or has too many documents, NotReady if MongoDB cannot be
-        read now.
+        read now, or its turn does not come in time.
         """
-        async with self._large:
-            async with self._reads:
-                text = await self._read_with_retries(wanted)
-            if len(text) > self._small_bytes:
-                yield text
-                return
+        text = await self._small(wanted) if self._large.locked() else None
+        if text is None:
+            async with _turn(self._large, _TOO_MANY_LARGE):
+                text = await self._read_in_turn(wanted, MAX_BYTES)
+                if len(text) > self._small_bytes:
+                    yield text
+                    return
         yield text
 
-    async def _read_with_retries(self, wanted: Subscription) -> str:
-        for _ in range(TRIES - 1):
-            with suppress(SnapshotUnavailable):
-                return await self._read(wanted, await self._source.now())
-            await asyncio.sleep(PAUSE_SECONDS)
+    async def _small(self, wanted: Subscription) -> str | None:
+        """The answer if it is small: that must not wait for clients that take their large ones slowly. None
+        if it is large: it is read again in its turn, as it would take up memory or a read while it waits.
+        """
         try:
-            return await self._read(wanted, await self._source.now())
-        except SnapshotUnavailable as error:
-            # MongoDB's text can name hosts, and goes to the log only.
-            log.warning("a collection cannot be read for /documents: %s", error)
-            raise NotReady("the collection cannot be read now; the server's log has the reason") from error
+            return await self._read_in_turn(wanted, self._small_bytes)
+        except _Large:
+            return None
 
-    async def _read(self, wanted: Subscription, at: Position) -> str:
+    async def _read_in_turn(self, wanted: Subscription, max_bytes: int) -> str:
+        async with _turn(self._reads, _TOO_MANY_READS):
+            for _ in range(TRIES - 1):
+                with suppress(SnapshotUnavailable):
+                    return await self._read(wanted, await self._source.now(), max_bytes)
+                await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                return await self._read(wanted, await self._source.now(), max_bytes)
+            except SnapshotUnavailable as error:
+                # MongoDB's text can name hosts, and goes to the log only.
+                log.warning("a collection cannot be read for /documents: %s", error)
+                raise NotReady("the collection cannot be read now; the server's log has the reason") from error
+
+    async def _read(self, wanted: Subscription, at: Position, max_bytes: int) -> str:
         renderer = Renderer(wanted)
         texts: list[str] = []
         read = size = 0
@@ -92,6 +114,8 @@ class Listings:
                     texts += text
                     size += sum(map(len, text))
                 self._check(wanted, read, size)
+                if size > max_bytes:
+                    raise _Large
                 await asyncio.sleep(0)  # a large collection must not delay the events of other clients
         return f'{{"docs":[{",".join(texts)}],"position":"{at.id}"}}'
 
@@ -106,6 +130,20 @@ class Listings:
                 f"the documents have more than {MAX_BYTES:,} characters: ask for fewer of them, or for "
                 "fewer fields, or open the stream with mode=live, which has no such bound"
             )
+
+
+@asynccontextmanager
+async def _turn(places: asyncio.Semaphore, otherwise: str) -> AsyncGenerator[None]:
+    """Hold one of the places. Raises NotReady if none becomes free in time."""
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await places.acquire()
+    except TimeoutError:
+        raise NotReady(otherwise) from None
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _text(renderer: Renderer, raw: bytes) -> list[str]:

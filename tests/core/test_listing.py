@@ -16,6 +16,7 @@ from brook.live.listing import Listings
 from brook.settings import Settings
 from brook.source import Source
 from brook.subscription import Mode, Subscription
+from tests.support.fakes import until
 
 gen_test = pytest.mark.gen_test
 
@@ -128,15 +129,53 @@ async def test_too_many_characters_are_refused(monkeypatch):
 
 
 @gen_test
-async def test_large_answers_wait_for_those_before_them_and_small_ones_do_not():
-    large, small = Documents(documents(1, text="x" * 2000)), Documents(documents(2))
-    shared = listings(large, queue_max_bytes=1024, snapshot_cursors=1)
+async def test_small_answers_do_not_wait_for_clients_that_have_a_large_one():
+    source = Documents(documents(1, text="x" * 2000))
+    shared = listings(source, queue_max_bytes=1024, snapshot_cursors=2)
+    async with shared.listing(LIVE), shared.listing(LIVE), asyncio.timeout(5):
+        source.parts = (documents(2),)
+        assert (await read(shared))["docs"] == [{"_id": 2}]
+
+
+@gen_test
+async def test_large_answers_wait_for_clients_that_have_one():
+    source = Documents(documents(1, text="x" * 2000), documents(2))
+    shared = listings(source, queue_max_bytes=1024, snapshot_cursors=1)
     async with shared.listing(LIVE):
         second = asyncio.create_task(read(shared))
+        await until(lambda: source.reads == 2 and not source.open)
         await asyncio.sleep(0.01)
-        assert large.reads == 1
         assert not second.done()
-    assert (await second)["docs"][0]["_id"] == 1
-    shared = listings(small, queue_max_bytes=1024, snapshot_cursors=1)
+        assert source.reads == 2  # the answer is not kept while it waits
+    assert len((await second)["docs"]) == 2
+
+
+@gen_test
+async def test_small_answer_gives_its_place_to_the_next():
+    source = Documents(documents(1))
+    shared = listings(source, queue_max_bytes=1024, snapshot_cursors=1)
     async with shared.listing(LIVE), asyncio.timeout(5):
-        assert (await read(shared))["docs"] == [{"_id": 2}]
+        source.parts = (documents(2, text="x" * 2000),)
+        assert (await read(shared))["docs"][0]["_id"] == 2
+
+
+@gen_test
+async def test_wait_for_a_place_is_bounded(monkeypatch):
+    monkeypatch.setattr(listing, "TURN_SECONDS", 0.01)
+    source = Documents(documents(1, text="x" * 2000))
+    shared = listings(source, queue_max_bytes=1024, snapshot_cursors=1)
+    async with shared.listing(LIVE), asyncio.timeout(5):
+        with pytest.raises(NotReady, match="large answers are being sent"):
+            await read(shared)
+    assert (await read(shared))["docs"][0]["_id"] == 1
+
+
+@gen_test
+async def test_wait_for_a_read_is_bounded(monkeypatch):
+    monkeypatch.setattr(listing, "TURN_SECONDS", 0.01)
+    reads = asyncio.Semaphore(1)
+    shared = Listings(Settings(), Documents(documents(1)), reads)
+    async with reads, asyncio.timeout(5):
+        with pytest.raises(NotReady, match="too many collections are read"):
+            await read(shared)
+    assert (await read(shared))["docs"] == [{"_id": 1}]

@@ -33,6 +33,17 @@ def server(sandbox) -> Iterator[ServerProcess]:
         server.kill()
 
 
+@pytest.fixture(scope="module")
+def patient(sandbox) -> Iterator[ServerProcess]:
+    """A server that waits for slow readers for a minute."""
+    options = ["--write-timeout-seconds", "60", "--snapshot-cursors", "1"]
+    server = ServerProcess("--mongo", sandbox.uri, "--database", "listed", *options)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
 @pytest.fixture
 def creatures(sandbox) -> Iterator[Any]:
     with pymongo.MongoClient[Any](sandbox.uri) as client:
@@ -134,6 +145,14 @@ def test_bad_requests_are_problems(server, path, status, code, detail):
 def test_demo_has_no_documents(start_server):
     status, problem = refusal(start_server("--demo"), "/documents")
     assert (status, problem["code"]) == (404, "unknown-stream")
+
+
+def test_small_answer_does_not_wait_for_a_client_that_takes_nothing(patient, creatures):
+    creatures.insert_many([{"_id": number, "text": "x" * 600_000} for number in range(25)])
+    with socket.create_connection(("127.0.0.1", patient.port)) as stuck:
+        stuck.sendall(b"GET /documents HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert stuck.recv(15) == b"HTTP/1.1 200 OK"
+        assert [document["_id"] for document in get(patient, filter={"_id": 7})["docs"]] == [7]
 
 
 def test_client_that_takes_nothing_loses_its_place_to_the_next(server, creatures):
