@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from tornado.iostream import StreamClosedError
 
-from brook.admission import Admission
+from brook.admission import Admission, Lease
 from brook.bundles import DEFAULT
-from brook.errors import InvalidParameter, UnknownStream
+from brook.errors import InvalidParameter, TokenExpired, UnknownStream
 from brook.readiness import Readiness
 from brook.settings import Settings
 from brook.subscription import Subscription
@@ -56,6 +57,7 @@ class DocumentsHandler(RetryableHandler):
         wanted = admitted.streams.subscription(stream, self._parameters())
         self._readiness.check()
         async with self._listings.listing(wanted) as text:
+            _check(admitted.lease)
             self.set_header("Content-Type", "application/json; charset=utf-8")
             self.set_header("Cache-Control", "no-store")
             await self._send(text)
@@ -84,3 +86,12 @@ class DocumentsHandler(RetryableHandler):
                     f"unknown parameter {name[:50]!r}; the parameters are: {', '.join(PARAMETERS)}"
                 )
         return {**parameters, "mode": ["live"]}
+
+
+def _check(lease: Lease | None) -> None:
+    """Raise TokenExpired if the lease has ended. A request may wait for long before it is read."""
+    if lease is not None and lease.expires <= time.time():
+        raise TokenExpired(
+            "the client's claims have ended, or have changed, while the documents were read: retry, with a "
+            "new token if that has expired"
+        )
