@@ -99,7 +99,7 @@ class Listings:
             except SnapshotUnavailable as error:
                 # MongoDB's text can name hosts, and goes to the log only.
                 log.warning("a collection cannot be read for /documents: %s", error)
-                raise NotReady("the collection cannot be read now; the server's log has the reason") from error
+                raise NotReady("the collection cannot be read now; the server's log says why") from error
 
     async def _read(self, wanted: Subscription, at: Position, max_bytes: int) -> str:
         renderer = Renderer(wanted)
