@@ -81,6 +81,7 @@ bench: $(VENV)/.dev  ## Measure this server beside the C floor
 bench-peers: $(VENV)/.dev  ## Measure it beside servers in Node, Python, Go, nchan and Mercure; renew docs/performance.md
 	$(PYTHON) -m bench.install
 	$(PYTHON) -m bench.run --peers --report docs/performance.md --plot docs/performance.svg
+	$(PYTHON) -m bench.survival
 
 format: $(VENV)/.dev  ## Format the code
 	ruff check --fix .

@@ -17,8 +17,8 @@ from brook.settings import Settings
 from sources.mongo import client as connection
 from sources.mongo import collections, errors, indexes, look_alikes
 from sources.mongo.indexes import FilteredStream
+from sources.mongo.sharding import is_mongos
 from sources.mongo.source import (
-    MONGOS,
     PRE_IMAGES_WIRE_VERSION,
     SNAPSHOTS_WIRE_VERSION,
     SPLIT_EVENTS_VERSION,
@@ -143,7 +143,7 @@ class _Doctor:
 
     def _reachable(self) -> Finding:
         says, silent = f"MongoDB answers at {self._names(answering=True)}", self._names(answering=False)
-        if silent and self._hello.get("msg") == MONGOS:
+        if silent and is_mongos(self._hello):
             remedy = "start it, or take it out of the URI"
             return Finding(Level.WARNING, "reachable", f"{says}, and not at {silent}", remedy)
         return Finding(Level.OK, "reachable", says)
@@ -177,7 +177,7 @@ class _Doctor:
         hello, subject = self._hello, "replica set"
         if hello.get("isreplicaset"):
             return Finding(Level.ERROR, subject, errors.NOT_INITIATED)
-        if hello.get("msg") == MONGOS:
+        if is_mongos(hello):
             says = "this is a mongos of a sharded cluster, on which this project's tests do not run"
             return Finding(Level.NOTE, subject, says, "try your own cases first")
         if "setName" not in hello:

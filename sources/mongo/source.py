@@ -34,7 +34,7 @@ from brook.event import Batch, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from brook.settings import Settings
 from brook.source import Source
-from sources.mongo import client, collections, errors, snapshot, window
+from sources.mongo import client, collections, errors, sharding, snapshot, window
 from sources.mongo.connections import Connections
 from sources.mongo.tail import Deployment, Tail
 
@@ -55,9 +55,6 @@ PAUSE_FIRST_SECONDS = 1.0
 PAUSE_MAX_SECONDS = 30.0
 
 EARLIEST = datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
-
-# `hello.msg` of a mongos.
-MONGOS = "isdbgrid"
 
 # MongoDB 5.0, the first version that reads at a given cluster time outside of a transaction.
 SNAPSHOTS_WIRE_VERSION = 13
@@ -102,7 +99,7 @@ class MongoSource(Source):
             hello = await self._client.admin.command("hello")
             if hello.get("isreplicaset"):
                 raise OperatorError(errors.NOT_INITIATED)
-            if "setName" not in hello and hello.get("msg") != MONGOS:
+            if "setName" not in hello and not sharding.is_mongos(hello):
                 raise OperatorError(errors.STANDALONE)
             self._deployment = await self._examine(hello)
             log.info("opening the change stream of %s", self._namespaces)
@@ -348,7 +345,7 @@ class MongoSource(Source):
         wire_version = hello["maxWireVersion"]
         return replace(
             self._deployment,
-            sharded=hello.get("msg") == MONGOS,
+            sharded=sharding.is_mongos(hello),
             pre_images=wire_version >= PRE_IMAGES_WIRE_VERSION,
             snapshots=wire_version >= SNAPSHOTS_WIRE_VERSION,
             split_events=tuple(version[:3]) >= SPLIT_EVENTS_VERSION,
