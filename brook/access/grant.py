@@ -62,10 +62,13 @@ class Grant:
         return any(_is_within(path, field) for field in self.fields.names)
 
     def _hides_within(self, field: str, path: str) -> bool:
-        """True if a path reads a field that is left out from inside of a listed one."""
-        if self.fields is None or not self.fields.excluding:
+        """True if `fields` leaves out a part of a listed field, and the path reads that part."""
+        if self.fields is None:
             return False
-        return any(name.startswith(field + ".") and overlap(path, name) for name in self.fields.names)
+        inside = [name for name in self.fields.names if name.startswith(field + ".")]
+        if self.fields.excluding:
+            return any(overlap(path, name) for name in inside)
+        return bool(inside) and not any(_is_within(path, name) for name in inside)
 
     def _allowed(self) -> str:
         if self.client_filter is not None:

@@ -117,8 +117,8 @@ class DecodedChange(DecodedEvent):
         return rule.matches(self._change["documentKey"]) if rule.only_about_id else None
 
     def _is_of_former_owner(self, rule: Filter) -> bool:
-        """True if an update has left the document out of an access rule's reach, and a later change of the
-        batch, of which the document is, has brought it into reach.
+        """True if the document came into the rule's reach only after this update. The document is that of the
+        batch's end.
         """
         if self.operation != "update" or self._touches(rule):
             return False

@@ -29,12 +29,12 @@ MAX_BYTES = 32 * 1024 * 1024
 TRIES = 3
 PAUSE_SECONDS = 0.5
 
-# Maximum time that a request waits for one of its turns. It is then told to retry: clients that read slowly
-# could otherwise hold up all others for minutes. A proxy commonly waits 30 to 60 seconds.
+# Maximum time that a request waits for its turns. It is then told to retry: clients that read slowly could
+# otherwise hold up all others for minutes. A proxy commonly waits 30 to 60 seconds.
 TURN_SECONDS = 10.0
 
 _TOO_MANY_READS = "too many collections are read at the moment; retry"
-_TOO_MANY_LARGE = "too many large answers are being sent; retry, or ask for fewer documents or fields"
+_TOO_MANY_LARGE = "too many large answers are in work; retry, or ask for fewer documents or fields"
 
 
 class _Large(Exception):
@@ -70,26 +70,27 @@ class Listings:
         Raises ClientError if the query is refused or has too many documents, NotReady if MongoDB cannot be
         read now, or its turn does not come in time.
         """
-        text = await self._small(wanted) if self._large.locked() else None
+        until = asyncio.get_running_loop().time() + TURN_SECONDS
+        text = await self._small(wanted, until) if self._large.locked() else None
         if text is None:
-            async with _turn(self._large, _TOO_MANY_LARGE):
-                text = await self._read_in_turn(wanted, MAX_BYTES)
+            async with _turn(self._large, until, _TOO_MANY_LARGE):
+                text = await self._read_in_turn(wanted, MAX_BYTES, until)
                 if len(text) > self._small_bytes:
                     yield text
                     return
         yield text
 
-    async def _small(self, wanted: Subscription) -> str | None:
-        """The answer if it is small: that must not wait for clients that take their large ones slowly. None
-        if it is large: it is read again in its turn, as it would take up memory or a read while it waits.
+    async def _small(self, wanted: Subscription, until: float) -> str | None:
+        """The answer, or None if it is large. A large one is not kept: it would hold memory or a read while
+        it waits for its place.
         """
         try:
-            return await self._read_in_turn(wanted, self._small_bytes)
+            return await self._read_in_turn(wanted, self._small_bytes, until)
         except _Large:
             return None
 
-    async def _read_in_turn(self, wanted: Subscription, max_bytes: int) -> str:
-        async with _turn(self._reads, _TOO_MANY_READS):
+    async def _read_in_turn(self, wanted: Subscription, max_bytes: int, until: float) -> str:
+        async with _turn(self._reads, until, _TOO_MANY_READS):
             for _ in range(TRIES - 1):
                 with suppress(SnapshotUnavailable):
                     return await self._read(wanted, await self._source.now(), max_bytes)
@@ -133,13 +134,13 @@ class Listings:
 
 
 @asynccontextmanager
-async def _turn(places: asyncio.Semaphore, otherwise: str) -> AsyncGenerator[None]:
-    """Hold one of the places. Raises NotReady if none becomes free in time."""
+async def _turn(places: asyncio.Semaphore, until: float, refusal: str) -> AsyncGenerator[None]:
+    """Hold one of the places. Raises NotReady if none is free until a time of the event loop."""
     try:
-        async with asyncio.timeout(TURN_SECONDS):
+        async with asyncio.timeout_at(until):
             await places.acquire()
     except TimeoutError:
-        raise NotReady(otherwise) from None
+        raise NotReady(refusal) from None
     try:
         yield
     finally:

@@ -192,23 +192,27 @@ class _Doctor:
         if "primary" not in hello:
             says = f"{hello['setName']} has no primary now: nothing can be written"
             return Finding(Level.WARNING, subject, says, "see rs.status() for the members that are down")
-        if silent := self._names(answering=False):
-            return self._silent_members(silent, len(members))
+        if trouble := self._trouble(len(members)):
+            remedy = (
+                "rs.status() in mongosh says if a member is down: start it, or remove it with rs.remove(); "
+                "if it runs, let this machine reach it"
+            )
+            return Finding(Level.WARNING, subject, trouble, remedy)
         return Finding(
             Level.OK, subject, f"{hello['setName']} has {len(members)} members: {', '.join(members)}"
         )
 
-    def _silent_members(self, silent: str, members: int) -> Finding:
-        says = f"{silent} {'do' if ', ' in silent else 'does'} not answer"
+    def _trouble(self, members: int) -> str:
+        """The members that do not answer, and whether too few have the data; empty if all is well."""
+        found = []
+        if silent := self._names(answering=False):
+            found.append(f"{silent} {'do' if ', ' in silent else 'does'} not answer")
         with_data = [each for each in self._servers if each.server_type_name in ("RSPrimary", "RSSecondary")]
-        # A change is in the change stream once a majority has it, and an arbiter never has it.
-        if len(with_data) <= members // 2:
-            says += f": the data is on {len(with_data)} of {members} members, and events may not flow"
-        remedy = (
-            "rs.status() in mongosh says if a member is down: start it, or remove it with rs.remove(); "
-            "if it runs, let this machine reach it"
-        )
-        return Finding(Level.WARNING, "replica set", says, remedy)
+        # A change is in the change stream once a majority has it, and an arbiter never has it. With
+        # directConnection, the driver knows one member only.
+        if len(self._servers) > 1 and len(with_data) <= members // 2:
+            found.append(f"the data is on {len(with_data)} of {members} members, and events may not flow")
+        return ": ".join(found)
 
     async def _privileges(self) -> AsyncIterator[Finding]:
         status = await self._client.admin.command({"connectionStatus": 1, "showPrivileges": True})

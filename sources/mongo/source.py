@@ -189,7 +189,8 @@ class MongoSource(Source):
         try:
             return await client.in_time(collections.names(self._client, database))
         except PyMongoError as error:
-            raise NotReady(f"the collections cannot be read now: {errors.one_line(error)}") from error
+            log.warning("the collections cannot be read: %s", errors.one_line(error))
+            raise NotReady("the collections cannot be read now; the server's log says why") from error
 
     async def now(self) -> Position:
         try:
@@ -257,8 +258,7 @@ class MongoSource(Source):
 
     async def _retry(self, tail: Tail, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Call `ask` until it does not raise PyMongoError. Raises HistoryLost if the tail cannot continue."""
-        backoff = BACKOFF_FIRST_SECONDS
-        tries = 0
+        backoff, tries = BACKOFF_FIRST_SECONDS, 0
         while True:
             try:
                 return await ask()

@@ -165,7 +165,7 @@ async def test_wait_for_a_place_is_bounded(monkeypatch):
     source = Documents(documents(1, text="x" * 2000))
     shared = listings(source, queue_max_bytes=1024, snapshot_cursors=1)
     async with shared.listing(LIVE), asyncio.timeout(5):
-        with pytest.raises(NotReady, match="large answers are being sent"):
+        with pytest.raises(NotReady, match="too many large answers are in work"):
             await read(shared)
     assert (await read(shared))["docs"][0]["_id"] == 1
 

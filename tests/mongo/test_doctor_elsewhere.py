@@ -11,7 +11,7 @@ from brook import host
 from brook.finding import Finding, Level
 from brook.settings import Settings
 from sources.mongo import doctor
-from tests.support.fake_client import ARBITER, PRIMARY, SECONDARY, FakeClient, answering, silent
+from tests.support.fake_client import ARBITER, PRIMARY, SECONDARY, STARTING, FakeClient, answering, silent
 
 OK, NOTE, WARNING, ERROR = Level.OK, Level.NOTE, Level.WARNING, Level.ERROR
 
@@ -55,6 +55,9 @@ TWO_AND_ARBITER = {**PRIMARY, "hosts": ["a:1", "b:2"], "arbiters": ["c:3"]}
          "rs0 has 3 members"),
         (FakeClient(TWO_AND_ARBITER, servers=[A, silent("b:2"), answering("c:3", ARBITER)]), "replica set",
          WARNING, "b:2 does not answer: the data is on 1 of 3 members, and events may not flow"),
+        (FakeClient(servers=[A, *(answering(each, STARTING) for each in ("b:2", "c:3"))]), "replica set",
+         WARNING, "the data is on 1 of 3 members"),
+        (FakeClient(servers=[A]), "replica set", OK, "rs0 has 3 members"),
         (FakeClient(), "journal", NOTE, "every 100 ms"),
         (FakeClient(journal_ms=100), "journal", NOTE, "every 100 ms"),
         (FakeClient(journal_ms=10), "journal", OK, "every 10 ms"),

@@ -14,6 +14,7 @@ from sources.mongo import errors
 
 PRIMARY = {"isWritablePrimary": True, "setName": "rs0", "primary": "a:1"}
 SECONDARY = {"isWritablePrimary": False, "secondary": True, "setName": "rs0"}
+STARTING = {"isWritablePrimary": False, "secondary": False, "setName": "rs0"}
 ARBITER = {"isWritablePrimary": False, "arbiterOnly": True, "setName": "rs0"}
 
 
