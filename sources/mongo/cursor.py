@@ -91,10 +91,10 @@ class Cursor:
         self.connection.send(database, {"aggregate": 1, "pipeline": stages, "cursor": {"batchSize": 0}})
         return self._take((await self._reply(self.connection))["cursor"]).token
 
-    async def read(self, batch_size: int | None = None) -> Reply:
-        """Return the next reply, which is empty after AWAIT_MS without a change. Raises PyMongoError."""
+    async def read(self, batch_size: int | None = None, await_ms: int = AWAIT_MS) -> Reply:
+        """Return the next reply, which is empty after `await_ms` without a change. Raises PyMongoError."""
         assert self.connection is not None  # open() was called
-        command = {"getMore": self._id, "collection": self._collection, "maxTimeMS": AWAIT_MS}
+        command = {"getMore": self._id, "collection": self._collection, "maxTimeMS": await_ms}
         if batch_size is not None:
             command["batchSize"] = batch_size
         self.connection.send(self._database, command)

@@ -18,7 +18,7 @@ from brook.changes.resume_token import ClusterTime
 from brook.event import Batch, LogEvent, Position, Reset, ResetReason
 from brook.namespaces import Namespaces
 from sources.mongo import errors
-from sources.mongo.cursor import Cursor, Patience
+from sources.mongo.cursor import AWAIT_MS, Cursor, Patience
 from sources.mongo.entry import Entry
 from sources.mongo.fragments import Fragments
 from sources.mongo.lookup import IncompleteUpdate, Lookup, TooLarge, divide
@@ -138,12 +138,12 @@ class Tail:
         if token is not None:
             self._returned = max(self._returned, resume_token.token_time(token["_data"]))
 
-    async def fetch(self) -> None:
+    async def fetch(self, await_ms: int = AWAIT_MS) -> None:
         """Get MongoDB's next reply, from which `read` takes its batches. Raises PyMongoError."""
         if self._cursor is None:
             await self.open()
         assert self._cursor is not None
-        reply = await self._cursor.read(self._limit)
+        reply = await self._cursor.read(self._limit, await_ms)
         size = sum(len(change.raw) for change in reply.changes)
         self._cut_off = self._limit is not None or size >= FULL_REPLY_BYTES
         self._limited_reads += 1
@@ -168,6 +168,8 @@ class Tail:
                 return await self._narrow()
         batch = self._cut()
         self.rewound = False
+        if batch.unfinished:
+            batch = await self._look_ahead(batch)
         self._fetched = bool(self._unread)
         # A dropped database ends the stream with an "invalidate". The next read opens a new one after that.
         if not self._alive and not self._unread:
@@ -288,6 +290,18 @@ class Tail:
             self._last_event = max(last.token, self._last_event)
         unfinished = bool(events) and self._is_unfinished(events[-1], checkpoint, last)
         return Batch(tuple(events), checkpoint, incomplete=tuple(incomplete), unfinished=unfinished)
+
+    async def _look_ahead(self, batch: Batch) -> Batch:
+        """See from the next reply if a batch is unfinished. More of the same time would be there at once."""
+        try:
+            await self.fetch(await_ms=1)
+        except PyMongoError:
+            await self.close()  # the next read meets the error
+            return batch
+        following = self._time if self._fragments.pending else ""
+        if self._unread:
+            following = _time_of(_entry(self._unread[0]).token)
+        return replace(batch, unfinished=following == self._time)
 
     def _is_unfinished(self, event: LogEvent, checkpoint: Position | None, last: Entry | None) -> bool:
         """True if more events of the last event's cluster time may come with the next reply."""

@@ -105,6 +105,26 @@ def test_live_query_is_true_after_a_cut_inside(where, sandbox, creatures, start_
     asyncio.run(scenario())
 
 
+def test_transaction_that_fits_into_a_reply_ends_with_its_own_time(sandbox, creatures, start_server):
+    """MongoDB's answer alone does not say that it is whole."""
+    server = start_server("--mongo", sandbox.uri, "--database", "live")
+
+    async def scenario() -> None:
+        copy = Follower(server)
+        with closing(copy.client):
+            await copy.until_live()
+            for count in (1, 3, 8):
+                documents = [{**each, "_id": f"{count} {each['n']}"} for each in DOCUMENTS[:count]]
+                await asyncio.to_thread(insert_together, creatures, documents)
+                await copy.next()
+                back = Follower(server, copy.id, dict(copy.held))
+                with closing(back.client):
+                    await back.until_live()
+                assert back.names == ["live"]
+
+    asyncio.run(scenario())
+
+
 def test_commit_of_a_bundle_promises_no_more_than_was_sent(sandbox, creatures, start_server):
     """Of changes that are read from the log, and sent in several parts."""
     server = start_server(
