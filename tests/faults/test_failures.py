@@ -561,7 +561,7 @@ def test_log_that_overtakes_the_warm_up_does_not_end_the_server(forgetful, puddl
     """And those who come back are told, or served from the log: the memory begins after their places."""
     # The first reply comes when the stream is opened: with a limit, not all is in it.
     read = Cursor.read
-    monkeypatch.setattr(Cursor, "read", lambda cursor, _=None: read(cursor, 101))
+    monkeypatch.setattr(Cursor, "read", lambda cursor, _=None, *more: read(cursor, 101, *more))
     settings = Settings(database="puddle", host="127.0.0.1", port=free_port())
     lost = present(puddle)
     places: list[Position] = []

@@ -125,8 +125,8 @@ def in_small_replies(monkeypatch: pytest.MonkeyPatch, chance: random.Random) -> 
     """Let replies end in the middle of a transaction."""
     read = Cursor.read
 
-    async def read_some(cursor: Cursor, batch_size: int | None = None) -> Any:
-        return await read(cursor, chance.choice((1, 2, 3, batch_size)))
+    async def read_some(cursor: Cursor, batch_size: int | None = None, *more: Any) -> Any:
+        return await read(cursor, chance.choice((1, 2, 3, batch_size)), *more)
 
     monkeypatch.setattr(Cursor, "read", read_some)
 
