@@ -32,7 +32,7 @@ class Identity:
 
     @property
     def subject(self) -> str:
-        """The claim `sub`; empty without one. A number counts as its text: some issuers write one."""
+        """The claim `sub`; empty without one. An integer counts as its text: some issuers write one."""
         subject = self.claims.get("sub")
         is_number = isinstance(subject, int) and not isinstance(subject, bool)
         return str(subject) if is_number or isinstance(subject, str) else ""

@@ -72,7 +72,7 @@ class Replayer:
         self._workers: set[asyncio.Task[Any] | None] = set()
         self._probing = False
         self._lost = ""
-        """The newest position that was found lost, while the beginning of the log is looked for."""
+        """The key of the newest lost position, while the beginning of the log is looked for."""
         self._last_band = -1
 
     @property

@@ -19,7 +19,7 @@ from tests.support.processes import ROOT
 
 START_SECONDS = 20
 
-# What /etc/nginx/nginx.conf is to the site. A client takes two connections.
+# The main file, in place of /etc/nginx/nginx.conf; it includes the site. Each client takes two connections.
 MAIN = """
 {user}
 daemon off;
